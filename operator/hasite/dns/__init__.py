@@ -1,0 +1,1 @@
+"""DNS providers, and the authoritative servers themselves."""

@@ -1,0 +1,1 @@
+"""kopf: an object changed, so its reconciler is woken. Nothing else."""

@@ -1,0 +1,53 @@
+"""What a load balancer is to do, independent of any engine."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One app server. Only ``Active`` ones get requests; ``Candidate`` ones are only checked; ``Draining`` end what they have.
+
+    ``backup``: gets requests only while no other server that is not a backup can.
+    """
+
+    name: str
+    address: str
+    state: Literal["Candidate", "Active", "Draining"]
+    backup: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """An HTTP check; times in seconds."""
+
+    path: str
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True)
+class ProxyModel:
+    """Frontends and backends of one load balancer.
+
+    Port 80 serves ``domain`` (any Host). ``GET /.well-known/hasite/alive`` is answered by the proxy itself: 200 while at
+    least one Active server is up, else 503; it is what the operator and the peers probe. ``peers`` are the addresses of the load
+    balancers of other locations, each checked at that path every ``probe_interval`` seconds (``probe_timeout``, two
+    failures down, two successes up).
+    """
+
+    name: str
+    location: str
+    domain: str
+    port: int
+    upstreams: tuple[Upstream, ...]
+    check: Check
+    peers: tuple[str, ...]
+    probe_interval: float
+    probe_timeout: float
+    drain_seconds: float
+
+
+ALIVE_PATH = "/.well-known/hasite/alive"
