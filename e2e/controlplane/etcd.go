@@ -23,12 +23,12 @@ type etcdOptions struct {
 func newEtcdCommand() *cobra.Command {
 	options := etcdOptions{}
 	command := &cobra.Command{
-		Use:           "etcd",
-		Short:         "Run one etcd member",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-		RunE:          func(*cobra.Command, []string) error { return runEtcd(options) },
+		Use:          "etcd",
+		Short:        "Run one etcd member",
+		SilenceUsage: true,
+
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return runEtcd(options) },
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.name, "name", "default", "name of this member")

@@ -9,13 +9,18 @@ R = TypeVar("R", bound=Resource)
 
 
 class Kube(Protocol):
-    """Errors: ``Conflict`` (409), ``Unreachable``, ``Unauthorized``, ``Transient``, ``Permanent``. None only for a definite 404."""
+    """Errors: ``Conflict`` (409), ``Unreachable``, ``Unauthorized``, ``Transient``, ``Permanent``.
+
+    None only for a definite 404.
+    """
 
     async def get(self, kind: type[R], namespace: str, name: str) -> R | None:
         """The live object, never from a cache."""
         ...
 
-    async def list(self, kind: type[R]) -> Sequence[R]: ...
+    async def list(self, kind: type[R]) -> Sequence[R]:
+        """All of them or an error, never a part."""
+        ...
 
     async def write_status(self, resource: R, status: Mapping[str, Any]) -> R:
         """Replaces the status, only if the object's UID and resourceVersion are still those of ``resource``."""
@@ -33,14 +38,16 @@ class Kube(Protocol):
         """With the UID as precondition. Gone already is a success."""
         ...
 
-    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None: ...
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """The decoded data of the Secret, read by its name."""
+        ...
 
     async def create_secret(self, manifest: Mapping[str, Any]) -> Mapping[str, bytes]:
         """Creates it, or returns the data of the one that is already there."""
         ...
 
     async def event(self, resource: Resource, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """A Kubernetes Event, deduplicated (same object, reason and message within ten minutes count up). Never raises."""
+        """A Kubernetes Event; the same object, reason and message within ten minutes count up. Never raises."""
         ...
 
 

@@ -24,29 +24,40 @@ class Result:
 
 
 class Session(Protocol):
-    """A live connection. Methods raise ``Unreachable`` when it breaks or ``timeout`` (seconds) passes."""
+    """A live connection. Methods raise ``Unreachable`` when it breaks or ``timeout`` (seconds) passes.
+
+    ``host_key``: the OpenSSH public key, without comment, that the machine showed on it.
+    """
 
     host_key: str
 
-    async def run(self, command: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Result: ...
+    async def run(self, command: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Result:  # noqa: ASYNC109
+        """Runs a shell command as root; any exit status is a result."""
+        ...
 
     async def read(self, path: str) -> bytes | None:
         """None only when the file is definitely not there."""
         ...
 
     async def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
-        """Aside, synced, then renamed over ``path``. Raises ``Permanent`` with the machine's own words, e.g. when the disk is full."""
+        """Aside, synced, then renamed over ``path``.
+
+        Raises ``Permanent`` with the machine's own words, for example when the disk is full.
+        """
         ...
 
-    async def unix_request(self, path: str, request: bytes, *, timeout: float = 2.0) -> bytes:
-        """Opens the Unix socket on the machine (direct-streamlocal), sends, reads to the end."""
+    async def unix_request(self, path: str, request: bytes, *, timeout: float = 2.0) -> bytes:  # noqa: ASYNC109
+        """Opens the Unix socket on the machine (direct-streamlocal), sends, reads to the end.
+
+        Raises ``Transient``, not ``Unreachable``, when the machine says that nothing listens there.
+        """
         ...
 
 
 class Machines(Protocol):
     """Keeps one connection a machine."""
 
-    async def session(self, target: Target, *, timeout: float = 5.0) -> Session:
+    async def session(self, target: Target, *, timeout: float = 5.0) -> Session:  # noqa: ASYNC109
         """The kept-open session, or a new one. Raises ``Unreachable`` or ``HostKeyMismatch``."""
         ...
 
@@ -54,4 +65,6 @@ class Machines(Protocol):
         """Closes the connection to a machine that is not ours any more."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes all connections."""
+        ...

@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ZoneView:
-    """The zone at the provider. ``records`` are all of it, by a fresh and complete read; None: the zone is not there."""
+    """The zone at the provider. ``records``: all of it, by a fresh and complete read; None: the zone is not there."""
 
     zone: str
     records: tuple[DnsRecord, ...] | None
@@ -85,7 +85,10 @@ class ServerView:
 
 @dataclass(frozen=True)
 class ProxyView:
-    """The proxy on a machine. ``peers``: whether the load balancer at an address answers its probes, as seen from here."""
+    """The proxy on a machine. ``peers``: whether the load balancer at an address answers its probes, as seen from here.
+
+    ``old_processes`` end what they had before a reload; ``sessions`` are visitors' connections now.
+    """
 
     installed: bool
     config_sha256: str | None
@@ -94,6 +97,7 @@ class ProxyView:
     servers: Mapping[str, ServerView] = field(default_factory=dict)
     peers: Mapping[str, bool] = field(default_factory=dict)
     old_processes: int = 0
+    sessions: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,12 @@ class Impostor:
 
 @dataclass(frozen=True)
 class Probe:
-    """The operator's own verdict on one load balancer address; None while it has none. ``since``: Unix seconds."""
+    """The operator's own verdict on one load balancer address; None while it has none.
+
+    ``since``: Unix time of the verdict; ``failing_since``: of the first failed probe of the present row of failures.
+    """
 
     up: bool | None
     since: float
     detail: str = ""
+    failing_since: float | None = None

@@ -1,1 +1,108 @@
-"""Observe, plan, apply, report: one file a kind."""
+"""Observe, plan, apply, report: one file a kind. ``build`` puts the real parts together."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+import asyncssh
+
+from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
+from hasite.api.common import Resource
+from hasite.clouds.accounts import Accounts
+from hasite.clouds.digitalocean import DigitalOcean
+from hasite.config import Config
+from hasite.dns.authorities import DnsAuthorities
+from hasite.dns.digitalocean import DigitalOceanDns
+from hasite.errors import Transient
+from hasite.kube.base import Kube, Leadership
+from hasite.machines.bootstrap import generate_host_key
+from hasite.machines.ops import MachineOps
+from hasite.machines.ssh import SshMachines
+from hasite.metrics import Metrics
+from hasite.proxies import ENGINES
+from hasite.reconcilers.database import DatabaseReconciler
+from hasite.reconcilers.loop import Reconciler, Wakes
+from hasite.reconcilers.pool import PoolReconciler
+from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.site import SiteReconciler
+from hasite.reconcilers.watch import Owner, Watcher
+
+_log = logging.getLogger(__name__)
+
+KEY_SECRET = "hasite-ssh"  # noqa: S105 - a name
+KEY_FIELD = "ssh-privatekey"
+KINDS: Mapping[str, type[Resource]] = {k.KIND: k for k in (HASite, LoadBalancerPool, ReplicatedDatabase)}
+
+
+class _ApiMetrics:
+    """The provider's clients tell the operator's metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def on_call(self, endpoint: str, status: int | str, seconds: float) -> None:
+        """See ``clouds.metrics.ApiMetrics``."""
+        self._metrics.api_call("digitalocean", endpoint, str(status))
+
+
+async def client_key(kube: Kube, namespace: str) -> str:
+    """The operator's private SSH key, from its Secret; made once. Two that start at once end with the same one."""
+    while True:
+        try:
+            secret = await kube.secret(namespace, KEY_SECRET)
+            if secret is None:
+                key = asyncssh.generate_private_key("ssh-ed25519", comment="hasite").export_private_key().decode()
+                manifest = {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": KEY_SECRET, "namespace": namespace},
+                    "type": "kubernetes.io/ssh-auth",
+                    "stringData": {KEY_FIELD: key},
+                }
+                secret = await kube.create_secret(manifest)
+            return secret[KEY_FIELD].decode()
+        except Transient as error:
+            _log.warning("the operator's SSH key cannot be read yet: %s", error)
+            await asyncio.sleep(1.0)
+
+
+async def build(
+    config: Config, kube: Kube, leadership: Leadership, metrics: Metrics, wakes: Wakes
+) -> Mapping[type[Resource], Reconciler]:
+    """The reconcilers of all kinds, on the real world."""
+    machines = SshMachines(await client_key(kube, config.namespace))
+    accounts = Accounts(config.digitalocean_endpoint, _ApiMetrics(metrics))
+
+    names: WeakKeyDictionary[DigitalOcean, DigitalOceanDns] = WeakKeyDictionary()
+
+    def account(token: str) -> Account:
+        cloud = accounts.get(token)
+        return Account(cloud, names.setdefault(cloud, DigitalOceanDns(cloud.api)))
+
+    def wake(owner: Owner, urgent: bool) -> None:
+        kind, namespace, name = owner
+        wakes.wake(KINDS[kind], namespace, name, urgent=urgent)
+
+    ops = MachineOps()
+    services = Services(
+        kube=kube,
+        leadership=leadership,
+        account=account,
+        authorities=DnsAuthorities(config.nameservers),
+        machines=machines,
+        ops=ops,
+        engines={name: engine() for name, engine in ENGINES.items()},
+        watch=Watcher(machines, ops.observe, wake),
+        wakes=wakes,
+        metrics=metrics,
+        client_key=machines.public_key,
+        new_host_key=generate_host_key,
+        operator_cidrs=config.operator_cidrs,
+    )
+    reconcilers: tuple[Reconciler, ...] = (
+        SiteReconciler(services),
+        PoolReconciler(services),
+        DatabaseReconciler(services),
+    )
+    return {reconciler.kind: reconciler for reconciler in reconcilers}

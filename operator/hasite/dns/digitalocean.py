@@ -1,0 +1,91 @@
+"""DigitalOcean's DNS as a ``DnsProvider``."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from hasite.clouds.digitalocean import read
+from hasite.clouds.inventory import Snapshots
+from hasite.clouds.refusals import Effect, Gone
+from hasite.clouds.transport import Api, Json, Operation
+from hasite.dns.base import DnsProvider
+from hasite.plan.world import DnsRecord, ZoneView
+
+LIST_ZONES = Operation("domains.list", Effect.READ, "domains")
+CREATE_ZONE = Operation("domains.create", Effect.CREATE, "domain")
+DESTROY_ZONE = Operation("domains.delete", Effect.WRITE)
+LIST_RECORDS = Operation("domains.list_records", Effect.READ, "domain_records")
+CREATE_RECORD = Operation("domains.create_record", Effect.CREATE, "domain_record")
+UPDATE_RECORD = Operation("domains.update_record", Effect.WRITE, "domain_record")
+DELETE_RECORD = Operation("domains.delete_record", Effect.WRITE)
+
+
+class DigitalOceanDns(DnsProvider):
+    """The zones of one account, over the connection of its ``DigitalOcean``. One per token: its snapshot is shared."""
+
+    def __init__(self, api: Api, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
+        self._zones = Snapshots(self._list_zones, clock)
+
+    async def zones(self, max_age: float) -> Mapping[str, str]:
+        """Zone name → zone file."""
+        return await self._zones.get(max_age)
+
+    async def records(self, zone: str) -> ZoneView:
+        """All records by a fresh read."""
+        try:
+            items = await self._api.list(LIST_RECORDS, zone)
+        except Gone:
+            return ZoneView(zone, None)
+        return ZoneView(zone, tuple(read(LIST_RECORDS, _record_from, item) for item in items))
+
+    async def create_zone(self, zone: str) -> None:
+        """Without an address: the provider would make an A record of its own for it."""
+        with self._zones.changing():
+            await self._api.call(CREATE_ZONE, body={"name": zone})
+
+    async def destroy_zone(self, zone: str) -> None:
+        """With all its records. One that is already gone is a success."""
+        with self._zones.changing():
+            await self._unless_gone(DESTROY_ZONE, zone)
+
+    async def create_record(self, zone: str, record: DnsRecord) -> DnsRecord:
+        """One POST."""
+        with self._zones.changing():
+            body = await self._api.call(CREATE_RECORD, zone, body=_record_body(record))
+        return read(CREATE_RECORD, _record_from, body["domain_record"])
+
+    async def update_record(self, zone: str, record: DnsRecord) -> None:
+        """Replaces the record with this ID."""
+        with self._zones.changing():
+            await self._api.call(UPDATE_RECORD, zone, record.id, body=_record_body(record))
+
+    async def delete_record(self, zone: str, record_id: int) -> None:
+        """One that is already gone is a success."""
+        with self._zones.changing():
+            await self._unless_gone(DELETE_RECORD, zone, record_id)
+
+    def close(self) -> None:
+        """Give up the refresh that is under way; the connection belongs to somebody else."""
+        self._zones.close()
+
+    async def _list_zones(self) -> Mapping[str, str]:
+        items = await self._api.list(LIST_ZONES)
+        return dict(read(LIST_ZONES, _zone_from, item) for item in items)
+
+    async def _unless_gone(self, operation: Operation, *keys: object) -> None:
+        try:
+            await self._api.call(operation, *keys)
+        except Gone:
+            return
+
+
+def _zone_from(item: Json) -> tuple[str, str]:
+    return str(item["name"]), str(item.get("zone_file") or "")
+
+
+def _record_from(item: Json) -> DnsRecord:
+    return DnsRecord(str(item["type"]), str(item["name"]), str(item["data"]), int(item["ttl"]), int(item["id"]))
+
+
+def _record_body(record: DnsRecord) -> dict[str, object]:
+    return {"type": record.type, "name": record.name, "data": record.data, "ttl": record.ttl}

@@ -1,0 +1,163 @@
+"""Whether an address belongs into DNS: verdicts from several vantage points, hold-downs, and the last address.
+
+The rules, each with what it exists for:
+
+- A withdrawal needs the operator and at least one load balancer of another location to find the address down, and none
+  that finds it up (an operator that is cut off must not take a site down).
+- The last published address is never withdrawn for being down; when every location looks down, the set stays as it was.
+- An address that is certainly not ours (its droplet is gone, or shows a foreign host key) is withdrawn
+  at once.
+- A withdrawn address comes back only after a hold-down, doubled for every withdrawal in the last ten minutes (flapping);
+  the hold-down is waived while no published address serves.
+- A new address is published only after its machine has proved who it is and serves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hasite.api.loadbalancerpool import AddressStatus
+from hasite.plan.world import Probe
+
+FLAP_WINDOW_SECONDS = 600.0
+LONGEST_HOLD_DOWN_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``up``: True, False, or None while it cannot be told. ``why`` is for people."""
+
+    up: bool | None
+    why: str
+
+
+def judge(probe: Probe | None, opinions: Mapping[str, bool]) -> Verdict:
+    """``opinions``: load balancer of another location → whether it reaches the address, fresh ones only."""
+    if probe is None or probe.up is None:
+        return Verdict(None, "the operator has not probed it long enough")
+    if probe.up:
+        return Verdict(True, "the operator reaches it")
+    if not opinions:
+        return Verdict(
+            None, f"the operator does not reach it ({probe.detail}), and no other vantage point can be asked"
+        )
+    reached_by = sorted(name for name, up in opinions.items() if up)
+    if reached_by:
+        return Verdict(None, f"the operator does not reach it ({probe.detail}), but {', '.join(reached_by)} does")
+    return Verdict(False, f"neither the operator ({probe.detail}) nor {', '.join(sorted(opinions))} reach it")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One address of a load balancer. ``proven``: host key known, configuration in force, proxy running.
+
+    ``disowned`` says why the address is certainly not ours (any more), or is empty.
+    """
+
+    address: str
+    family: Literal["A", "AAAA"]
+    load_balancer: str
+    location: str
+    verdict: Verdict
+    proven: bool
+    leaving: bool = False
+    disowned: str = ""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Which addresses DNS should lead to, and what is remembered of each."""
+
+    addresses: tuple[AddressStatus, ...]
+    again_in: float | None
+    """Seconds until the earliest hold-down ends."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The addresses that DNS should lead to."""
+        return tuple(a.address for a in self.addresses if a.state == "Published")
+
+
+def publish(
+    before: Sequence[AddressStatus], candidates: Sequence[Candidate], hold_down: float, now: float
+) -> Publication:
+    """Each address's next state. An address without a candidate any more stays as withdrawn until DNS has let go of it."""
+    old = {a.address: a for a in before}
+    live = {c.address for c in candidates if c.verdict.up and c.proven and not c.leaving and not c.disowned}
+    if not any(old[a].state == "Published" for a in live if a in old):
+        hold_down = 0.0
+    after: list[AddressStatus] = []
+    waits: list[float] = []
+    for candidate in candidates:
+        status, wait = _next(old.get(candidate.address), candidate, live, hold_down, now)
+        after.append(status)
+        if wait is not None:
+            waits.append(wait)
+    known = {c.address for c in candidates}
+    after += [_to(a, "Withdrawn", "its load balancer is gone", now) for a in before if a.address not in known]
+    return Publication(_keep_the_last(before, after, candidates), min(waits, default=None))
+
+
+def hold_down_of(status: AddressStatus, base: float, now: float) -> float:
+    """Seconds that a withdrawn address stays out, counted from its withdrawal. ``base`` 0: none."""
+    recent = sum(1 for t in status.withdrawals if now - t < FLAP_WINDOW_SECONDS)
+    return float(min(base * 2.0 ** max(recent - 1, 0), max(LONGEST_HOLD_DOWN_SECONDS, base)))
+
+
+def _next(
+    status: AddressStatus | None, candidate: Candidate, live: set[str], hold_down: float, now: float
+) -> tuple[AddressStatus, float | None]:
+    current = status or AddressStatus(
+        address=candidate.address,
+        family=candidate.family,
+        load_balancer=candidate.load_balancer,
+        location=candidate.location,
+        state="Pending",
+        reason="new",
+        since=now,
+    )
+    if candidate.disowned:
+        return _to(current, "Withdrawn", candidate.disowned, now), None
+    if candidate.leaving:
+        return _to(current, "Withdrawn", "its load balancer is leaving", now), None
+    match current.state:
+        case "Published":
+            if candidate.verdict.up is False and live - {candidate.address}:
+                times = tuple(t for t in current.withdrawals if now - t < FLAP_WINDOW_SECONDS)
+                return _to(current, "Withdrawn", candidate.verdict.why, now, withdrawals=(*times, now)), None
+            return current, None
+        case "Withdrawn":
+            left = current.since + hold_down_of(current, hold_down, now) - now
+            if candidate.verdict.up and candidate.proven:
+                return (current, left) if left > 0 else (_to(current, "Published", "it serves again", now), None)
+            return current, None
+        case "Pending":
+            if candidate.verdict.up and candidate.proven:
+                return _to(current, "Published", "it has proved who it is, and serves", now), None
+            return current, None
+
+
+def _to(
+    status: AddressStatus,
+    state: Literal["Pending", "Published", "Withdrawn"],
+    reason: str,
+    now: float,
+    withdrawals: tuple[float, ...] | None = None,
+) -> AddressStatus:
+    if status.state == state:
+        return status
+    changes: dict[str, object] = {"state": state, "reason": reason, "since": now}
+    if withdrawals is not None:
+        changes["withdrawals"] = withdrawals
+    return status.model_copy(update=changes)
+
+
+def _keep_the_last(
+    before: Sequence[AddressStatus], after: Sequence[AddressStatus], candidates: Sequence[Candidate]
+) -> tuple[AddressStatus, ...]:
+    """When nothing would stay published, what was published and is still ours stays so."""
+    if any(a.state == "Published" for a in after):
+        return tuple(after)
+    ours = {c.address for c in candidates if not c.disowned}
+    published = {a.address: a for a in before if a.state == "Published" and a.address in ours}
+    return tuple(published.get(a.address, a) for a in after)

@@ -1,0 +1,80 @@
+"""Names and tags that prove whose a thing is. All derive from the owner's UID, so that a crash cannot lose them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from hasite.plan.world import Droplet
+
+Role = Literal["lb", "app"]
+
+BASE_TAG = "hasite"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The custom resource that something belongs to."""
+
+    uid: str
+    namespace: str
+    name: str
+
+    @property
+    def short(self) -> str:
+        """Eight characters of the UID, for names."""
+        return self.uid.replace("-", "")[:8]
+
+
+def template_hash(*parts: str) -> str:
+    """Eight hex digits over everything that a droplet is made from."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def droplet_name(owner: Owner, role: Role, location: str, template: str, ordinal: int) -> str:
+    """A host name of at most 63 characters (RFC 1123), unique within the account for practical purposes.
+
+    The adoption rules never rely on the name alone.
+    """
+    stem = owner.name.replace(".", "-")[:15].strip("-")
+    return f"{stem}-{role}-{location}-{ordinal}-{template[:6]}-{owner.short}"
+
+
+def ordinal_of(name: str) -> int:
+    """The ordinal within a name that ``droplet_name`` made."""
+    return int(name.rsplit("-", 3)[1])
+
+
+def owner_tag(owner: Owner) -> str:
+    """The tag that proves ownership."""
+    return f"hasite:owner:{owner.uid}"
+
+
+def role_tag(owner: Owner, role: Role) -> str:
+    """The tag that firewalls select by."""
+    return f"hasite:{role}:{owner.uid}"
+
+
+def droplet_tags(owner: Owner, role: Role) -> tuple[str, ...]:
+    """All tags of a droplet, within the provider's ``[A-Za-z0-9_:-]{1,255}``."""
+    return (BASE_TAG, owner_tag(owner), role_tag(owner, role))
+
+
+def is_ours(droplet: Droplet, owner: Owner, role: Role) -> bool:
+    """By its tags; its name proves nothing."""
+    return {owner_tag(owner), role_tag(owner, role)} <= droplet.tags
+
+
+def firewall_name(owner: Owner, role: Role) -> str:
+    """Unique within an account, as the provider demands."""
+    return f"hasite-{role}-{owner.uid}"
+
+
+def owner_text(owner: Owner) -> str:
+    """The ownership TXT beside a name. The UID decides; the rest is for people."""
+    return f"heritage=hasite,uid={owner.uid},resource={owner.namespace}/{owner.name}"[:255]
+
+
+def owner_of_text(text: str) -> str | None:
+    """The UID within an ownership TXT, or None when the text is not one of HASite's."""
+    fields = dict(part.split("=", 1) for part in text.strip('"').split(",") if "=" in part)
+    return fields.get("uid") if fields.get("heritage") == "hasite" else None

@@ -1,0 +1,328 @@
+"""Carries a plan out, step by step. Every step is idempotent; a destructive one looks at the live object first."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, assert_never
+
+from hasite.api.common import DropletRecord
+from hasite.api.hasite import HASite
+from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.clouds import limiter
+from hasite.clouds.base import DropletSpec
+from hasite.errors import Conflict, HasiteError, LeadershipLost, Permanent, Unclear
+from hasite.machines.base import Session, Target
+from hasite.machines.bootstrap import Bootstrap, HostKey, render_user_data
+from hasite.plan.names import Owner, droplet_tags
+from hasite.plan.status import Problem
+from hasite.plan.steps import (
+    DESTRUCTIVE,
+    ActivateHostKey,
+    ApplyPool,
+    ConfigureProxy,
+    CreateDroplet,
+    CreateFirewall,
+    CreateRecord,
+    CreateZone,
+    DeletePool,
+    DeleteRecord,
+    DestroyDroplet,
+    DestroyFirewall,
+    DestroyZone,
+    PowerOnDroplet,
+    RenameDroplet,
+    StageHostKey,
+    Step,
+    TagDroplet,
+    UpdateFirewall,
+    UpdateRecord,
+    describe,
+)
+from hasite.proxies.base import Delivered, Proxy, Rejected
+from hasite.reconcilers.services import Account, Services
+
+R = TypeVar("R", HASite, LoadBalancerPool)
+
+_log = logging.getLogger(__name__)
+
+DNS_STEPS = (CreateZone, DestroyZone, CreateRecord, UpdateRecord, DeleteRecord)
+PROVIDER_STEPS = (CreateFirewall, UpdateFirewall, DestroyFirewall, ApplyPool, DeletePool)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What droplets of a tier are made from."""
+
+    size: str
+    image: str
+    packages: tuple[str, ...]
+    user_data: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A configuration that a machine's own check turned down, with its words."""
+
+    config_sha256: str
+    words: str
+    at: float
+
+
+@dataclass
+class Application(Generic[R]):
+    """One resource, one plan. ``resource`` is the latest version that was written."""
+
+    services: Services
+    account: Account | None
+    resource: R
+    machine: Machine
+    engine: Proxy | None = None
+    configs: Mapping[str, bytes] = field(default_factory=dict)
+    host_keys: dict[str, HostKey] = field(default_factory=dict)
+    refused: dict[str, Refused] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    done: list[Step] = field(default_factory=list)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose things these are."""
+        return Owner(self.resource.uid, self.resource.namespace, self.resource.name)
+
+    async def remember(self, status: object) -> None:
+        """Writes the plan's status before its first step, with the host keys of the droplets that it will create."""
+        async with self._lock:
+            await self._write(status)
+
+    def arm(self, records: Sequence[DropletRecord], steps: Sequence[Step]) -> tuple[DropletRecord, ...]:
+        """Gives every droplet that is about to be created a host key to be known by."""
+        new = {step.name for step in steps if isinstance(step, CreateDroplet)}
+        for name in new:
+            self.host_keys[name] = self.services.new_host_key()
+        return tuple(self._armed(record) if record.name in new else record for record in records)
+
+    def _armed(self, record: DropletRecord) -> DropletRecord:
+        keys = (*record.bootstrap_keys[-3:], self.host_keys[record.name].public)
+        return record.model_copy(update={"bootstrap_keys": keys})
+
+    async def run(self, steps: Sequence[Step]) -> None:
+        """DNS first, in order; then firewalls and the pool, in order; then machines side by side, each in order.
+
+        Raises Conflict and LeadershipLost, which end the whole reconcile; another error ends its lane and is a problem.
+        """
+        dns = [s for s in steps if isinstance(s, DNS_STEPS)]
+        provider = [s for s in steps if isinstance(s, PROVIDER_STEPS)]
+        lanes: dict[str, list[Step]] = {}
+        for step in steps:
+            if not isinstance(step, DNS_STEPS + PROVIDER_STEPS):
+                lanes.setdefault(step.name, []).append(step)
+        with limiter.urgent() if any(isinstance(s, DeleteRecord) for s in dns) else _nothing():
+            await self._lane(dns)
+        await self._lane(provider)
+        results = await asyncio.gather(*(self._lane(lane) for lane in lanes.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _lane(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if self._interrupted(step):
+                return
+            try:
+                await self._guarded(step)
+            except (Conflict, LeadershipLost):
+                raise
+            except HasiteError as error:
+                stalled = isinstance(error, Permanent)
+                reason = error.reason if isinstance(error, Permanent) else type(error).__name__
+                self.problems.append(Problem(reason, f"{type(step).__name__} {_subject(step)}: {error}", stalled))
+                _log.warning("step failed: %s: %s", describe(step), error)
+                return
+            self.done.append(step)
+            _log.info("step done: %s", describe(step))
+
+    def _interrupted(self, step: Step) -> bool:
+        """Something urgent came: what is not DNS can wait for the next plan, which follows at once."""
+        resource = self.resource
+        return not isinstance(step, DNS_STEPS) and self.services.wakes.urgent(
+            type(resource), resource.namespace, resource.name
+        )
+
+    async def _guarded(self, step: Step) -> None:
+        if not self.services.leadership.is_leader():
+            raise LeadershipLost("another operator leads")
+        if isinstance(step, DESTRUCTIVE):
+            await self._look_at_live_object()
+        await self._do(step)
+
+    async def _look_at_live_object(self) -> None:
+        """What was decided on may be a name that now stands for another object, or an old version of this one."""
+        mine = self.resource
+        live = await self.services.kube.get(type(mine), mine.namespace, mine.name)
+        if live is None or live.uid != mine.uid or live.generation != mine.generation or live.deleting != mine.deleting:
+            raise Conflict(f"{mine.name} is not any more what the plan was made for")
+
+    @property
+    def _cloud(self) -> Account:
+        if self.account is None:
+            raise Permanent("there are no credentials", reason="CredentialsMissing")
+        return self.account
+
+    async def _do(self, step: Step) -> None:
+        match step:
+            case CreateDroplet():
+                await self._create_droplet(step)
+            case DestroyDroplet():
+                await self._cloud.cloud.destroy_droplet(step.droplet_id)
+            case PowerOnDroplet():
+                await self._cloud.cloud.power_on(step.droplet_id)
+            case RenameDroplet():
+                await self._cloud.cloud.rename(step.droplet_id, step.name)
+            case TagDroplet():
+                await self._cloud.cloud.tag(step.droplet_id, step.tags)
+            case StageHostKey():
+                await self._stage_host_key(step)
+            case ActivateHostKey():
+                await self._activate_host_key(step)
+            case ConfigureProxy():
+                await self._configure_proxy(step)
+            case _:
+                await self._do_provider(step)
+
+    async def _do_provider(
+        self,
+        step: CreateFirewall
+        | UpdateFirewall
+        | DestroyFirewall
+        | CreateZone
+        | DestroyZone
+        | CreateRecord
+        | UpdateRecord
+        | DeleteRecord
+        | ApplyPool
+        | DeletePool,
+    ) -> None:
+        match step:
+            case CreateFirewall():
+                await self._cloud.cloud.create_firewall(step.firewall)
+            case UpdateFirewall():
+                await self._cloud.cloud.update_firewall(step.firewall)
+            case DestroyFirewall():
+                await self._cloud.cloud.destroy_firewall(step.firewall_id)
+            case CreateZone():
+                await self._cloud.dns.create_zone(step.zone)
+            case DestroyZone():
+                await self._cloud.dns.destroy_zone(step.zone)
+            case CreateRecord():
+                await self._cloud.dns.create_record(step.zone, step.record)
+            case UpdateRecord():
+                await self._cloud.dns.update_record(step.zone, step.record)
+            case DeleteRecord():
+                await self._cloud.dns.delete_record(step.zone, step.record.id)
+            case ApplyPool():
+                await self.services.kube.apply(step.manifest)
+            case DeletePool():
+                await self.services.kube.delete(LoadBalancerPool, self.owner.namespace, step.name, step.uid)
+            case _:
+                assert_never(step)
+
+    async def _create_droplet(self, step: CreateDroplet) -> None:
+        cloud = self._cloud.cloud
+        try:
+            fingerprint = await cloud.ensure_ssh_key(self.services.client_key, "hasite")
+            user_data = render_user_data(
+                Bootstrap(step.name, self.host_keys[step.name], self.machine.packages, self.machine.user_data)
+            )
+            droplet = await cloud.create_droplet(
+                DropletSpec(
+                    name=step.name,
+                    region=step.region,
+                    size=self.machine.size,
+                    image=self.machine.image,
+                    user_data=user_data,
+                    tags=droplet_tags(self.owner, step.role),
+                    ssh_key_fingerprints=(fingerprint,),
+                )
+            )
+        except Unclear:
+            raise
+        except HasiteError:
+            # Certainly not created: the claim must not hold the name for as long as an unclear one.
+            await self._change_record(step.name, None)
+            raise
+        await self._change_record(step.name, {"droplet_id": droplet.id, "claim": None})
+
+    async def _stage_host_key(self, step: StageHostKey) -> None:
+        key = await self.services.ops.stage_host_key(await self.session(step.name))
+        await self._change_record(step.name, {"host_key": key})
+
+    async def _activate_host_key(self, step: ActivateHostKey) -> None:
+        await self.services.ops.activate_host_key(await self.session(step.name))
+        own: DropletRecord = self.record(step.name).model_copy(update={"bootstrap_keys": ()})
+        await self.services.machines.drop(step.name)
+        await self.services.machines.session(target_of(own))
+        await self._change_record(step.name, {"bootstrap_keys": ()})
+
+    async def _configure_proxy(self, step: ConfigureProxy) -> None:
+        if self.engine is None:
+            raise Permanent("no proxy engine", reason="NotSupported")
+        config = self.configs[step.name]
+        outcome = await self.engine.deliver(await self.session(step.name), config)
+        self.services.watch.look_again(step.name)
+        match outcome:
+            case Delivered():
+                self.refused.pop(step.name, None)
+            case Rejected(stage, words):
+                words = f"{stage}: {words}"
+                self.refused[step.name] = Refused(sha256(config), words, self.services.clock())
+                raise Permanent(words, reason="ConfigurationRejected")
+            case _:
+                assert_never(outcome)
+
+    async def session(self, name: str) -> Session:
+        """A session with a machine of ours, by its known host keys alone."""
+        return await self.services.machines.session(target_of(self.record(name)))
+
+    def record(self, name: str) -> DropletRecord:
+        """The latest record of a droplet."""
+        records: Sequence[DropletRecord] = self.resource.status.droplets
+        return next(r for r in records if r.name == name)
+
+    async def _change_record(self, name: str, changes: Mapping[str, object] | None) -> None:
+        """None removes the record."""
+        async with self._lock:
+            droplets = tuple(
+                r.model_copy(update=changes) if r.name == name else r
+                for r in self.resource.status.droplets
+                if r.name != name or changes is not None
+            )
+            await self._write(self.resource.status.model_copy(update={"droplets": droplets}))
+
+    async def _write(self, status: object) -> None:
+        if not self.services.leadership.is_leader():
+            raise LeadershipLost("another operator leads")
+        if status != self.resource.status:
+            wire = status.wire()  # type: ignore[attr-defined]
+            self.resource = await self.services.kube.write_status(self.resource, wire)
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def target_of(record: DropletRecord) -> Target:
+    """Where a machine is reached, and the only keys that it may show."""
+    return Target(record.name, record.public_ipv4 or "", record.known_keys)
+
+
+def _subject(step: Step) -> str:
+    return describe(step).split(":", 1)[0].split(" ", 1)[1]
+
+
+def sha256(config: bytes) -> str:
+    """What a configuration is known by."""
+    return hashlib.sha256(config).hexdigest()

@@ -1,0 +1,169 @@
+"""What the reconcilers of HASite and LoadBalancerPool share: credentials, sight of droplets, reporting, giving up."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from hasite.api.common import FINALIZER, Condition, DropletRecord
+from hasite.api.hasite import HASite
+from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.errors import HasiteError, Unauthorized
+from hasite.plan.droplets import Sight, missing_from_listing
+from hasite.plan.status import Problem, condition, kstatus, merge
+from hasite.plan.world import Droplet, Firewall, Unknown
+from hasite.reconcilers.services import Account, Services
+
+R = TypeVar("R", HASite, LoadBalancerPool)
+
+_log = logging.getLogger(__name__)
+
+RESTING_AGE = 75.0
+"""Oldest inventory, in seconds, that a resource at rest is judged by: it bounds the calls an hour."""
+
+BUSY_AGE = 2.0
+KSTATUS = ("Ready", "Reconciling", "Stalled")
+GIVE_UP_SECONDS = 300.0
+"""How long a deletion waits for credentials that are gone."""
+
+
+async def credentials(services: Services, resource: HASite | LoadBalancerPool) -> Account | Problem:
+    """The account of a resource. One that is being deleted may use the last token that was seen."""
+    key = (resource.namespace, resource.spec.credentials_ref.name)
+    secret = await services.kube.secret(*key)
+    token = (secret or {}).get("token", b"").decode().strip()
+    if token:
+        services.tokens[key] = token
+    elif resource.deleting:
+        token = services.tokens.get(key, "")
+    if token:
+        return services.account(token)
+    what = "is not there" if secret is None else "has no key `token`"
+    return Problem("CredentialsMissing", f"Secret {key[1]} {what}", True)
+
+
+def is_busy(records: Sequence[DropletRecord], resource: HASite | LoadBalancerPool) -> bool:
+    """Something is under way at the provider, so that an old inventory would hold it up."""
+    return (
+        resource.deleting
+        or resource.status.observed_generation != resource.generation
+        or any(r.droplet_id is None or r.public_ipv4 is None or r.released_since is not None for r in records)
+    )
+
+
+async def look_at_droplets(account: Account, records: Sequence[DropletRecord], max_age: float) -> Sight:
+    """Inventory, then by ID what it lacks, then by name what has no ID."""
+    listed = await attempt_droplets(account, max_age)
+    by_id: dict[int, Droplet | Unknown | None] = {}
+    for droplet_id in missing_from_listing(records, listed):
+        try:
+            by_id[droplet_id] = await account.cloud.droplet(droplet_id)
+        except HasiteError as error:
+            by_id[droplet_id] = Unknown(str(error))
+    by_name: dict[str, Sequence[Droplet] | Unknown] = {}
+    for record in records:
+        if record.droplet_id is None:
+            try:
+                by_name[record.name] = await account.cloud.find_droplets(record.name)
+            except HasiteError as error:
+                by_name[record.name] = Unknown(str(error))
+    return Sight(listed, by_id, by_name)
+
+
+async def attempt_droplets(account: Account, max_age: float) -> Sequence[Droplet] | Unknown:
+    """The inventory. Raises Unauthorized, which is a matter for a person."""
+    try:
+        return await account.cloud.droplets(max_age)
+    except Unauthorized:
+        raise
+    except HasiteError as error:
+        return Unknown(str(error))
+
+
+async def look_at_firewalls(account: Account, max_age: float) -> Sequence[Firewall] | Unknown:
+    """All firewalls of the account."""
+    try:
+        return await account.cloud.firewalls(max_age)
+    except Unauthorized:
+        raise
+    except HasiteError as error:
+        return Unknown(str(error))
+
+
+def now_text(services: Services) -> str:
+    """RFC 3339, whole seconds, UTC."""
+    return datetime.fromtimestamp(services.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def report(services: Services, resource: R, status: object) -> R:
+    """Writes the status with its conditions' times, when it differs."""
+    merged = status.model_copy(  # type: ignore[attr-defined]
+        update={
+            "conditions": merge(
+                resource.status.conditions,
+                status.conditions,  # type: ignore[attr-defined]
+                resource.generation,
+                now_text(services),
+            )
+        }
+    )
+    if merged == resource.status:
+        return resource
+    await _announce(services, resource, merged.conditions)
+    return await services.kube.write_status(resource, merged.wire())
+
+
+async def _announce(services: Services, resource: HASite | LoadBalancerPool, after: Sequence[Condition]) -> None:
+    """Events for the conditions that people wait for."""
+    before = {c.type: c for c in resource.status.conditions}
+    for new in after:
+        old = before.get(new.type)
+        changed = old is None or (old.status, old.reason) != (new.status, new.reason)
+        if not changed or new.status != "True":
+            continue
+        if new.type == "Ready":
+            await services.kube.event(resource, "Normal", "Ready", new.message)
+        elif new.type in ("Stalled", "DegradedLocation", "Blind"):
+            await services.kube.event(resource, "Warning", new.reason, new.message or new.type)
+
+
+async def report_problem(services: Services, resource: R, problem: Problem) -> R:
+    """The status as it was, with the one thing that keeps us from looking any further."""
+    old: Sequence[Condition] = resource.status.conditions
+    kept: list[Condition] = [condition(c.type, c.status, c.reason, c.message) for c in old if c.type not in KSTATUS]
+    status = resource.status.model_copy(
+        update={"conditions": (*kstatus([problem], None), *kept), "observed_generation": resource.generation}
+    )
+    return await report(services, resource, status)
+
+
+async def retain(services: Services, resource: R) -> None:
+    """deletionPolicy Retain: nothing is touched, and that is said."""
+    what = left_behind(resource)
+    await services.kube.event(resource, "Normal", "Retained", f"left as it is: {what}")
+    await services.kube.set_finalizer(resource, False)
+
+
+def left_behind(resource: HASite | LoadBalancerPool) -> str:
+    """What a person finds at the provider afterwards."""
+    droplets = ", ".join(f"droplet {r.droplet_id} {r.name}" for r in resource.status.droplets if r.droplet_id)
+    return droplets or "no droplets"
+
+
+async def give_up_if_due(services: Services, resource: R, problem: Problem) -> bool:
+    """The way out of a deletion that can't be carried out: says what was left behind, and lets go."""
+    since = datetime.fromisoformat(str(resource.metadata["deletionTimestamp"])).timestamp()
+    if services.clock() - since < GIVE_UP_SECONDS:
+        return False
+    message = f"could not clean up ({problem.message}); left behind: {left_behind(resource)}"
+    _log.warning("%s/%s: %s", resource.namespace, resource.name, message)
+    await services.kube.event(resource, "Warning", "LeftBehind", message)
+    status = resource.status.model_copy(update={"left_behind": message})
+    resource = await services.kube.write_status(resource, status.wire())
+    await services.kube.set_finalizer(resource, False)
+    return True
+
+
+def has_finalizer(resource: HASite | LoadBalancerPool) -> bool:
+    """Ours is there."""
+    return FINALIZER in resource.finalizers

@@ -1,0 +1,271 @@
+"""LoadBalancerPool: observe → plan → apply → report."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hasite.api.common import Resource, seconds
+from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool
+from hasite.errors import HasiteError, Permanent, Unauthorized
+from hasite.plan.dns import agrees, owner_domain
+from hasite.plan.failover import Publication
+from hasite.plan.pool import (
+    PoolPlan,
+    PoolWorld,
+    addresses_of,
+    dns_wish,
+    members_of,
+    plan_pool,
+    plan_pool_removal,
+    proxy_models,
+    publication_of,
+    settle_pool,
+)
+from hasite.plan.status import Problem, pool_report
+from hasite.plan.steps import describe
+from hasite.plan.world import Answer, Probe, Unknown, ZoneView
+from hasite.reconcilers.apply import Application, Machine, Refused, sha256, target_of
+from hasite.reconcilers.base import (
+    BUSY_AGE,
+    RESTING_AGE,
+    credentials,
+    give_up_if_due,
+    has_finalizer,
+    is_busy,
+    look_at_droplets,
+    look_at_firewalls,
+    report,
+    report_problem,
+    retain,
+)
+from hasite.reconcilers.loop import GONE, Outcome
+from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.watch import WatchTarget
+
+_log = logging.getLogger(__name__)
+
+REFUSED_SECONDS = 30.0
+"""A configuration that a machine refused is tried again after this."""
+
+PROBLEM_SECONDS = 10.0
+
+
+class PoolReconciler:
+    """Keeps in memory only what may be lost: refused configurations, and when a failover began."""
+
+    kind: type[Resource] = LoadBalancerPool
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._refused: dict[str, dict[str, Refused]] = {}
+        self._failing: dict[str, float] = {}
+
+    async def forget(self, namespace: str, name: str) -> None:
+        """The object is gone."""
+        self._services.watch.follow((self.kind.KIND, namespace, name), ())
+        self._services.metrics.forget((self.kind.KIND, namespace, name))
+
+    async def reconcile(self, namespace: str, name: str) -> Outcome:
+        """One look at the whole resource."""
+        services = self._services
+        pool = await services.kube.get(LoadBalancerPool, namespace, name)
+        if pool is None:
+            return GONE
+        observing = pool.spec.management_policy == "Observe"
+        if pool.deleting and (observing or not has_finalizer(pool)):
+            if has_finalizer(pool):
+                await services.kube.set_finalizer(pool, False)
+            return Outcome(60.0)
+        if pool.deleting and pool.spec.deletion_policy == "Retain":
+            await retain(services, pool)
+            return Outcome(1.0)
+        if not observing and not has_finalizer(pool):
+            pool = await services.kube.set_finalizer(pool, True)
+        account = await credentials(services, pool)
+        if isinstance(account, Problem):
+            return await self._stuck(pool, account)
+        try:
+            return await self._reconcile(pool, account, observing)
+        except Unauthorized as error:
+            return await self._stuck(pool, Problem(error.reason, str(error), True))
+
+    async def _stuck(self, pool: LoadBalancerPool, problem: Problem) -> Outcome:
+        if pool.deleting and await give_up_if_due(self._services, pool, problem):
+            return Outcome(1.0)
+        await report_problem(self._services, pool, problem)
+        return Outcome(PROBLEM_SECONDS)
+
+    async def _reconcile(self, pool: LoadBalancerPool, account: Account, observing: bool) -> Outcome:
+        services = self._services
+        self._follow(pool)
+        configs, unsafe = self._render(pool)
+        world = await self._observe(pool, account, configs)
+        plan = plan_pool_removal(pool, world) if pool.deleting else plan_pool(pool, world)
+        application = Application(
+            services,
+            account,
+            pool,
+            Machine(pool.spec.size, pool.spec.image, services.engines[pool.spec.engine].packages, ""),
+            services.engines[pool.spec.engine],
+            configs,
+            refused=self._refused.setdefault(pool.uid, {}),
+        )
+        if observing:
+            steps = [describe(step) for step in plan.steps]
+            plan = replace(plan, status=pool.status.model_copy(update={"plan": tuple(steps[:50])}), steps=())
+        else:
+            status = plan.status.model_copy(
+                update={"droplets": application.arm(plan.status.droplets, plan.steps), "plan": _lines(plan)}
+            )
+            await application.remember(status)
+            await self._tell(pool, application.resource)
+            await application.run(plan.steps)
+        if plan.finished:
+            await services.kube.set_finalizer(application.resource, False)
+            return Outcome(1.0)
+        return await self._report(application, world, plan, unsafe)
+
+    def _follow(self, pool: LoadBalancerPool) -> None:
+        detection = pool.spec.failure_detection
+        engine = self._services.engines[pool.spec.engine]
+        targets = [
+            WatchTarget(
+                target_of(record),
+                engine,
+                addresses_of(record),
+                seconds(detection.interval),
+                seconds(detection.timeout),
+                detection.failure_threshold,
+                detection.recovery_threshold,
+            )
+            for record in pool.status.droplets
+            if record.droplet_id is not None and record.public_ipv4 and record.known_keys
+        ]
+        self._services.watch.follow((self.kind.KIND, pool.namespace, pool.name), targets)
+
+    def _render(self, pool: LoadBalancerPool) -> tuple[Mapping[str, bytes], list[Problem]]:
+        configs: dict[str, bytes] = {}
+        problems: list[Problem] = []
+        for name, model in proxy_models(pool).items():
+            try:
+                configs[name] = self._services.engines[pool.spec.engine].render(model)
+            except Permanent as error:
+                problems.append(Problem(error.reason, str(error), True))
+        return configs, problems
+
+    async def _observe(self, pool: LoadBalancerPool, account: Account, configs: Mapping[str, bytes]) -> PoolWorld:
+        services, records = self._services, pool.status.droplets
+        age = BUSY_AGE if is_busy(records, pool) else RESTING_AGE
+        names = [r.name for r in records]
+        rendered = {name: sha256(config) for name, config in configs.items()}
+        now = services.clock()
+        refused = self._refused.get(pool.uid, {})
+        world = PoolWorld(
+            now=now,
+            identity=services.leadership.identity,
+            sight=await look_at_droplets(account, records, age),
+            machines={name: services.watch.machine(name) for name in names},
+            probes=self._probes(pool),
+            rendered=rendered,
+            firewalls=await look_at_firewalls(account, age),
+            zones=await _zones(account, age),
+            answers={},
+            rejected={
+                name: r.words
+                for name, r in refused.items()
+                if r.config_sha256 == rendered.get(name) and now - r.at < REFUSED_SECONDS
+            },
+            operator_cidrs=services.operator_cidrs,
+        )
+        return await self._observe_dns(pool, account, world)
+
+    def _probes(self, pool: LoadBalancerPool) -> dict[str, Probe]:
+        found: dict[str, Probe] = {}
+        for record in pool.status.droplets:
+            for address in addresses_of(record):
+                probe = self._services.watch.probe(address)
+                if probe is not None:
+                    found[address] = probe
+        return found
+
+    async def _observe_dns(self, pool: LoadBalancerPool, account: Account, world: PoolWorld) -> PoolWorld:
+        """Asks the authoritative servers; reads the zone at the provider only when their answers are not the ones wanted."""
+        settled = settle_pool(pool, world)
+        publication = publication_of(pool, world, settled) if not pool.deleting else Publication((), None)
+        wish = dns_wish(pool, world, settled, publication)
+        if isinstance(wish, Unknown) or (pool.deleting and pool.status.zone is None):
+            return world
+        answers: Mapping[str, Answer | Unknown]
+        try:
+            answers = await self._services.authorities.ask(wish.zone, wish.domain, owner_domain(wish.domain))
+        except HasiteError as error:
+            answers = {"?": Unknown(str(error))}
+        world = replace(world, answers=answers)
+        zone_file = None if isinstance(world.zones, Unknown) else world.zones.get(wish.zone, "")
+        if not pool.deleting and agrees(wish, answers, zone_file):
+            return world
+        zone: ZoneView | Unknown
+        try:
+            zone = await account.dns.records(wish.zone)
+        except Unauthorized:
+            raise
+        except HasiteError as error:
+            zone = Unknown(str(error))
+        return replace(world, zone=zone)
+
+    async def _tell(self, before: LoadBalancerPool, after: LoadBalancerPool) -> None:
+        """Events and metrics for addresses that came or went."""
+        old = {a.address: a for a in before.status.addresses}
+        of = (self.kind.KIND, after.namespace, after.name)
+        for address in after.status.addresses:
+            previous = old.get(address.address)
+            if previous is not None and previous.state == address.state:
+                continue
+            text = f"{address.address} ({address.location}): {address.reason}"
+            if address.state == "Published":
+                await self._services.kube.event(after, "Normal", "AddressPublished", text)
+            elif address.state == "Withdrawn" and previous is not None and previous.state == "Published":
+                await self._services.kube.event(after, "Warning", "AddressWithdrawn", text)
+                if address.withdrawals != previous.withdrawals:
+                    self._services.metrics.withdrawn(of)
+                    probe = self._services.watch.probe(address.address)
+                    if probe is not None and probe.failing_since is not None:
+                        self._failing[address.address] = probe.failing_since
+
+    async def _report(
+        self, application: Application[LoadBalancerPool], world: PoolWorld, plan: PoolPlan, unsafe: Sequence[Problem]
+    ) -> Outcome:
+        services, pool = self._services, application.resource
+        for step in application.done:
+            await services.kube.event(pool, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
+        self._measure(pool, world)
+        shown = replace(plan, status=pool.status if plan.status.droplets else plan.status)
+        members = members_of(pool, world, pool.status.droplets, Publication(pool.status.addresses, None))
+        status = pool_report(pool, world, shown, [*unsafe, *application.problems], members)
+        await report(services, pool, status)
+        of = (self.kind.KIND, pool.namespace, pool.name)
+        up, wanted = status.locations_ready.split("/")
+        services.metrics.locations(of, int(up), int(wanted))
+        services.metrics.dns_published(of, [a.address for a in status.addresses if a.state == "Published"])
+        return Outcome(PROBLEM_SECONDS / 5 if application.problems else plan.again_in)
+
+    def _measure(self, pool: LoadBalancerPool, world: PoolWorld) -> None:
+        """A failover ends when no authoritative server gives the address any more."""
+        addresses: Sequence[AddressStatus] = pool.status.addresses
+        withdrawn = {a.address for a in addresses if a.state == "Withdrawn"}
+        for address in withdrawn & self._failing.keys():
+            if all(isinstance(a, Answer) and address not in a.addresses for a in world.answers.values()):
+                self._services.metrics.failed_over(world.now - self._failing.pop(address))
+
+
+def _lines(plan: PoolPlan) -> tuple[str, ...]:
+    return tuple(describe(step) for step in plan.steps[:50])
+
+
+async def _zones(account: Account, age: float) -> Mapping[str, str] | Unknown:
+    try:
+        return await account.dns.zones(age)
+    except Unauthorized:
+        raise
+    except HasiteError as error:
+        return Unknown(str(error))

@@ -1,0 +1,60 @@
+"""Everything that the reconcilers reach the world through, handed in so that tests can hand in other worlds."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hasite.clouds.base import Cloud
+from hasite.dns.base import Authorities, DnsProvider
+from hasite.kube.base import Kube, Leadership
+from hasite.machines.base import Machines, Session
+from hasite.machines.bootstrap import HostKey
+from hasite.metrics import Metrics
+from hasite.plan.world import MachineView
+from hasite.proxies.base import Proxy
+from hasite.reconcilers.loop import Wakes
+from hasite.reconcilers.watch import Watch
+
+
+class Ops(Protocol):
+    """``machines.ops.MachineOps``."""
+
+    async def observe(self, session: Session, now: float) -> MachineView: ...
+
+    async def stage_host_key(self, session: Session) -> str: ...
+
+    async def activate_host_key(self, session: Session) -> None: ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account at the provider."""
+
+    cloud: Cloud
+    dns: DnsProvider
+
+
+@dataclass(frozen=True)
+class Services:
+    """``account`` turns an API token into clients. ``client_key`` is the operator's public SSH key (OpenSSH)."""
+
+    kube: Kube
+    leadership: Leadership
+    account: Callable[[str], Account]
+    authorities: Authorities
+    machines: Machines
+    ops: Ops
+    engines: Mapping[str, Proxy]
+    watch: Watch
+    wakes: Wakes
+    metrics: Metrics
+    client_key: str
+    new_host_key: Callable[[], HostKey]
+    operator_cidrs: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
+    tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The last token of each Secret, for resources that are deleted together with it."""
+
+
+Status = Mapping[str, Any]

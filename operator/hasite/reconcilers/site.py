@@ -1,0 +1,148 @@
+"""HASite: observe → plan → apply → report."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hasite.api.common import DropletRecord, Resource, seconds
+from hasite.api.hasite import HASite
+from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.errors import Unauthorized
+from hasite.machines.bootstrap import validate_user_data
+from hasite.plan.site import SitePlan, SiteWorld, members_of, plan_site, plan_site_removal
+from hasite.plan.status import Problem, site_report
+from hasite.plan.steps import describe
+from hasite.plan.world import Droplet
+from hasite.reconcilers.apply import Application, Machine, target_of
+from hasite.reconcilers.base import (
+    BUSY_AGE,
+    RESTING_AGE,
+    credentials,
+    give_up_if_due,
+    has_finalizer,
+    is_busy,
+    look_at_droplets,
+    look_at_firewalls,
+    report,
+    report_problem,
+    retain,
+)
+from hasite.reconcilers.loop import GONE, Outcome
+from hasite.reconcilers.pool import PROBLEM_SECONDS
+from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.watch import WatchTarget
+
+
+class SiteReconciler:
+    """Keeps nothing in memory."""
+
+    kind: type[Resource] = HASite
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def forget(self, namespace: str, name: str) -> None:
+        """The object is gone."""
+        self._services.watch.follow((self.kind.KIND, namespace, name), ())
+        self._services.metrics.forget((self.kind.KIND, namespace, name))
+
+    async def reconcile(self, namespace: str, name: str) -> Outcome:
+        """One look at the whole resource."""
+        services = self._services
+        site = await services.kube.get(HASite, namespace, name)
+        if site is None:
+            return GONE
+        observing = site.spec.management_policy == "Observe"
+        if site.deleting and (observing or not has_finalizer(site)):
+            if has_finalizer(site):
+                await services.kube.set_finalizer(site, False)
+            return Outcome(60.0)
+        if site.deleting and site.spec.deletion_policy == "Retain":
+            await retain(services, site)
+            return Outcome(1.0)
+        if not observing and not has_finalizer(site):
+            site = await services.kube.set_finalizer(site, True)
+        account = await credentials(services, site)
+        if isinstance(account, Problem):
+            return await self._stuck(site, account)
+        try:
+            return await self._reconcile(site, account, observing)
+        except Unauthorized as error:
+            return await self._stuck(site, Problem(error.reason, str(error), True))
+
+    async def _stuck(self, site: HASite, problem: Problem) -> Outcome:
+        if site.deleting and await give_up_if_due(self._services, site, problem):
+            return Outcome(1.0)
+        await report_problem(self._services, site, problem)
+        return Outcome(PROBLEM_SECONDS)
+
+    async def _reconcile(self, site: HASite, account: Account, observing: bool) -> Outcome:
+        services, app = self._services, site.spec.app
+        self._follow(site)
+        world = await self._observe(site, account)
+        plan = plan_site_removal(site, world) if site.deleting else plan_site(site, world)
+        application = Application(services, account, site, Machine(app.size, app.image, (), app.user_data))
+        if observing:
+            steps = [describe(step) for step in plan.steps]
+            plan = replace(plan, status=site.status.model_copy(update={"plan": tuple(steps[:50])}), steps=())
+        else:
+            lines = tuple(describe(step) for step in plan.steps[:50])
+            armed = application.arm(plan.status.droplets, plan.steps)
+            await application.remember(plan.status.model_copy(update={"droplets": armed, "plan": lines}))
+            await application.run(plan.steps)
+        if plan.finished:
+            await services.kube.set_finalizer(application.resource, False)
+            return Outcome(1.0)
+        return await self._report(application, world, plan)
+
+    def _follow(self, site: HASite) -> None:
+        """App servers are looked at until they serve: what cloud-init says, and their own host key."""
+        targets = [
+            WatchTarget(target_of(record), None, ())
+            for record in site.status.droplets
+            if record.droplet_id is not None and record.public_ipv4 and record.known_keys
+            if not (record.pinned and record.served) and record.leaving_since is None
+        ]
+        self._services.watch.follow((self.kind.KIND, site.namespace, site.name), targets)
+
+    async def _observe(self, site: HASite, account: Account) -> SiteWorld:
+        services = self._services
+        records: Sequence[DropletRecord] = site.status.droplets
+        age = BUSY_AGE if is_busy(records, site) else RESTING_AGE
+        followed = [r.name for r in records if not (r.pinned and r.served)]
+        return SiteWorld(
+            now=services.clock(),
+            identity=services.leadership.identity,
+            sight=await look_at_droplets(account, records, age),
+            machines={name: services.watch.machine(name) for name in followed},
+            firewalls=await look_at_firewalls(account, age),
+            pool=await services.kube.get(LoadBalancerPool, site.namespace, site.name),
+            operator_cidrs=services.operator_cidrs,
+            user_data_error=validate_user_data(site.spec.app.user_data) if site.spec.app.user_data else None,
+        )
+
+    async def _report(self, application: Application[HASite], world: SiteWorld, plan: SitePlan) -> Outcome:
+        services, site = self._services, application.resource
+        for step in application.done:
+            await services.kube.event(site, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
+        problems = [*application.problems, *_overdue(site, world, plan)]
+        shown = replace(plan, status=site.status)
+        status = site_report(site, world, shown, problems, members_of(site, world))
+        await report(services, site, status)
+        of = (self.kind.KIND, site.namespace, site.name)
+        up, wanted = status.locations_ready.split("/")
+        services.metrics.locations(of, int(up), int(wanted))
+        return Outcome(PROBLEM_SECONDS / 5 if application.problems else plan.again_in)
+
+
+def _overdue(site: HASite, world: SiteWorld, plan: SitePlan) -> list[Problem]:
+    """New app servers that should have been healthy by now."""
+    deadline = seconds(site.spec.app.progress_deadline)
+    found: list[Problem] = []
+    for record in site.status.droplets:
+        if record.name not in plan.rollout.waiting_for or record.droplet_id is None:
+            continue
+        droplet = world.sight.of(record)
+        if isinstance(droplet, Droplet) and world.now - droplet.created_at > deadline:
+            message = f"{record.name} is not healthy {site.spec.app.progress_deadline} after it was created"
+            found.append(Problem("RolloutStalled", message, True))
+    return found

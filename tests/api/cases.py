@@ -1,0 +1,335 @@
+"""Every constraint of the three kinds, with a value that it accepts and one that it refuses.
+
+One table for the fast suite (the models and the generated schemas) and for the real API server.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tests.api.case import GONE, Case, number, reference, slug, span, under
+
+HEALTH_CHECK: Final = [
+    Case("path", "pattern", "/health/live?deep=1&quick=%20", "/'; reload"),
+    Case("path", "maxLength", "/" + "a" * 255, "/" + "a" * 256),
+    *span("interval", "250ms", "1m", "60s", "61s"),
+    *span("timeout", "100ms", "1m", "100ms", "99ms"),
+    *number("rise", 1, 20),
+    *number("fall", 1, 20),
+    Case(
+        "",
+        "timeout must not be longer than interval",
+        {"interval": "1s", "timeout": "1000ms"},
+        {"interval": "1s", "timeout": "1001ms"},
+    ),
+]
+FAILURE_DETECTION: Final = [
+    *span("interval", "250ms", "1m", "1m", "1m1s"),
+    *span("timeout", "100ms", "1m", "100ms", "99ms"),
+    *number("failureThreshold", 1, 60),
+    *number("recoveryThreshold", 1, 60),
+    *span("holdDown", "0s", "1h", "0s", "1h1s"),
+    Case(
+        "",
+        "timeout must not be longer than interval",
+        {"interval": "250ms", "timeout": "250ms"},
+        {"interval": "250ms", "timeout": "251ms"},
+    ),
+]
+DNS: Final = [
+    Case("zone", "pattern", "example.com", "example.com."),
+    Case("zone", "maxLength", "example.com", ".".join(["a" * 63] * 4)),
+    Case("ttlSeconds", "minimum", 30, 29),
+    Case("ttlSeconds", "maximum", 86400, 86401),
+    Case("degradedTtlSeconds", "minimum", 30, 29),
+    Case("degradedTtlSeconds", "maximum", 60, 86401),
+    Case(
+        "",
+        "degradedTtlSeconds must not exceed ttlSeconds",
+        {"ttlSeconds": 60, "degradedTtlSeconds": 60},
+        {"ttlSeconds": 60, "degradedTtlSeconds": 61},
+    ),
+    Case("", "zone is immutable once it is set", {"zone": "example.com"}, {}, before={"zone": "example.com"}),
+    Case(
+        "",
+        "zone is immutable once it is set",
+        {"zone": "example.com"},
+        {"zone": "shop.example.com"},
+        before={"zone": "example.com"},
+    ),
+]
+TIER: Final = [
+    Case("engine", "enum", "haproxy", "squid"),
+    *number("replicasPerLocation", 1, 10),
+    *slug("size", "so1_5-2vcpu-16gb"),
+    *slug("image", "debian-12-x64"),
+    Case("routing", "enum", "PreferLocal", "Nearest"),
+]
+PUBLISHED: Final = [
+    Case("domain", "required", "shop.example.com", GONE),
+    Case("domain", "pattern", "xn--caf-dma.example.com", "Shop.example.com"),
+    Case("domain", "maxLength", ".".join(["a" * 63] * 3 + ["a" * 61]), ".".join(["a" * 63] * 4)),
+    Case("domain", "this field is immutable", "a.example.com", "b.example.com", before="a.example.com"),
+    Case("managementPolicy", "enum", "Observe", "observe"),
+    Case("deletionPolicy", "enum", "Retain", "Orphan"),
+    Case(
+        "",
+        "dns.zone must be the domain itself or a parent of it",
+        {"domain": "shop.example.com", "dns": {"zone": "example.com"}},
+        {"domain": "shopexample.com", "dns": {"zone": "example.com"}},
+    ),
+    *under("dns", DNS),
+    *under("failureDetection", FAILURE_DETECTION),
+]
+
+
+def placed(**more: Any) -> list[dict[str, Any]]:
+    """Two locations."""
+    return [{"name": "a", "region": "nyc3", **more}, {"name": "b", "region": "ams3", **more}]
+
+
+LOCATIONS: Final = [
+    Case("locations", "required", placed(), GONE),
+    Case("locations", "minItems", placed()[:1], []),
+    Case(
+        "locations",
+        "maxItems",
+        [{"name": f"l{n}", "region": f"nyc{n}"} for n in range(8)],
+        [{"name": f"l{n}", "region": f"nyc{n}"} for n in range(9)],
+    ),
+    Case("locations", "duplicate", placed(), [{"name": "a", "region": "nyc3"}, {"name": "a", "region": "ams3"}]),
+    Case(
+        "locations",
+        "each region may be named once",
+        placed(),
+        [{"name": "a", "region": "nyc3"}, {"name": "b", "region": "nyc3"}],
+    ),
+    Case("locations[0].name", "required", "a", GONE),
+    Case("locations[0].name", "pattern", "new-york", "New York"),
+    Case("locations[0].name", "maxLength", "a" * 20, "a" * 21),
+    Case("locations[0].region", "required", "sgp1", GONE),
+    Case("locations[0].region", "pattern", "sfo2", "sfo"),
+    Case("locations[0].region", "maxLength", "nyc10", "nyc100"),
+    Case("locations[0].region", "region is immutable: add a location and take this one away", "nyc3", "nyc1", "nyc3"),
+]
+CREDENTIALS: Final = reference("credentialsRef")
+
+APP: Final = [
+    Case("", "required", {"port": 80, "image": "1"}, GONE),
+    Case("port", "required", 80, GONE),
+    *number("port", 1, 65535),
+    *number("replicasPerLocation", 1, 50),
+    *under("healthCheck", HEALTH_CHECK),
+    *slug("size", "s-1vcpu-1gb"),
+    *slug("image", "123456789"),
+    Case("userData", "maxLength", "#!/bin/sh\n".ljust(49152, ":"), "#!/bin/sh\n".ljust(49153, ":")),
+    Case("userData", "userData must begin with #cloud-config or #!", "#!/bin/sh\n", "packages: [nginx]\n"),
+    Case(
+        "userData",
+        "userData must not exceed 49152 bytes",
+        "#cloud-config\n# " + "é" * 24500,
+        "#cloud-config\n# " + "é" * 24600,
+    ),
+    Case(
+        "",
+        "an app needs userData, or the ID of a snapshot as its image",
+        {"port": 80, "image": "123456789"},
+        {"port": 80, "image": "debian-12-x64"},
+    ),
+    *span("drain", "0s", "10m", "0s", "10m1s"),
+    *span("progressDeadline", "1m", "24h", "24h", "59s"),
+]
+SITE: Final = [
+    *PUBLISHED,
+    *CREDENTIALS,
+    *LOCATIONS,
+    *under("loadBalancers", TIER),
+    *under("app", APP),
+    *reference("databaseRef", required=False),
+]
+
+
+def server(number: int) -> dict[str, Any]:
+    """An app server of a pool."""
+    return {"name": f"s{number}", "location": "a", "address": f"192.0.2.{number % 250}"}
+
+
+SERVER: Final = [
+    Case("name", "required", "s", GONE),
+    Case("name", "pattern", "s-1", "s 1"),
+    Case("name", "maxLength", "s" * 63, "s" * 64),
+    Case("location", "required", "elsewhere", GONE),
+    Case("location", "pattern", "else-where", "else where"),
+    Case("location", "maxLength", "a" * 20, "a" * 21),
+    Case("address", "required", "192.0.2.1", GONE),
+    *[
+        case
+        for path in ("address", "privateAddress")
+        for case in (
+            Case(path, "pattern", "2001:db8::1", "host"),
+            Case(path, "maxLength", "192.0.2.255", "0" * 46),
+            Case(
+                path,
+                "must be an IPv4 or IPv6 address",
+                "192.0.2.255",
+                "192.0.2.256",
+                also_refused_by_the_model=True,
+            ),
+        )
+    ],
+    Case("state", "enum", "Draining", "Off"),
+]
+POOL: Final = [
+    *PUBLISHED,
+    *CREDENTIALS,
+    *LOCATIONS,
+    *TIER,
+    Case("backends", "required", {"port": 80}, GONE),
+    Case("backends.port", "required", 80, GONE),
+    *number("backends.port", 1, 65535),
+    *under("backends.healthCheck", HEALTH_CHECK),
+    *span("backends.drain", "0s", "10m", "10m", "10m1s"),
+    Case("backends.servers", "maxItems", [server(n) for n in range(500)], [server(n) for n in range(501)]),
+    Case("backends.servers", "duplicate", [server(1), server(2)], [server(1), server(1)]),
+    *under("backends.servers[0]", SERVER),
+]
+
+DATABASE: Final = [
+    *CREDENTIALS,
+    *LOCATIONS,
+    *number("locations[0].members", 1, 5),
+    Case("engine", "required", "mysql", GONE),
+    Case("engine", "enum", "mariadb", "oracle"),
+    Case("engine", "this field is immutable", "mysql", "mariadb", before="mysql"),
+    Case("version", "required", "17", GONE),
+    Case("version", "pattern", "10.11", "latest"),
+    Case("version", "maxLength", "12345678", "123456789"),
+    Case("topology", "enum", "PrimaryReplica", "Ring"),
+    Case("topology", "this field is immutable", "PrimaryReplica", "PrimaryPrimary", before="PrimaryReplica"),
+    Case("durability", "enum", "asynchronous", "none"),
+    *span("maximumLag", "0s", "1h", "0s", "1h1s"),
+    Case(
+        "databases",
+        "maxItems",
+        [{"name": f"d{n}", "owner": "owner"} for n in range(50)],
+        [{"name": f"d{n}", "owner": "owner"} for n in range(51)],
+    ),
+    Case("databases", "duplicate", [{"name": "d", "owner": "owner"}], [{"name": "d", "owner": "owner"}] * 2),
+    Case("databases[0].name", "required", "d", GONE),
+    Case("databases[0].name", "pattern", "shop_2", "shop-2"),
+    Case("databases[0].name", "maxLength", "d" * 63, "d" * 64),
+    Case("databases[0].owner", "required", "owner", GONE),
+    Case("databases[0].owner", "pattern", "owner", "owner; --"),
+    Case("databases[0].owner", "maxLength", "owner", "o" * 33),
+    Case(
+        "users",
+        "maxItems",
+        [{"name": "owner"}] + [{"name": f"u{n}"} for n in range(49)],
+        [{"name": f"u{n}"} for n in range(51)],
+    ),
+    Case("users", "duplicate", [{"name": "owner"}], [{"name": "owner"}] * 2),
+    Case("users[1].name", "required", "reader", GONE),
+    Case("users[1].name", "pattern", "_reader", "Reader"),
+    Case("users[1].name", "maxLength", "u" * 32, "u" * 33),
+    *reference("users[1].passwordRef", required=False),
+    Case("parameters", "maxProperties", {f"p{n}": "1" for n in range(100)}, {f"p{n}": "1" for n in range(101)}),
+    Case("parameters", "a parameter's name must be a word in lower case", {"auto_explain.log": "1"}, {"a\nb": "1"}),
+    Case("parameters{work_mem}", "pattern", "64MB, 16 kB", "64MB\nport=1"),
+    Case("parameters{work_mem}", "maxLength", "1" * 256, "1" * 257),
+    Case("primaryLocation", "pattern", "a", "A"),
+    Case("primaryLocation", "maxLength", "b", "a" * 21),
+    Case("witness.location", "required", "c", GONE),
+    Case("witness.location", "pattern", "third-one", "third one"),
+    Case("witness.location", "maxLength", "c" * 20, "c" * 21),
+    Case("witness.region", "required", "fra1", GONE),
+    Case("witness.region", "pattern", "fra1", "FRA1"),
+    Case("witness.region", "maxLength", "fra10", "fra100"),
+    Case("writeRouting", "enum", "single", "random"),
+    Case(
+        "",
+        "PrimaryPrimary is for mysql and mariadb",
+        {"engine": "mysql", "topology": "PrimaryPrimary"},
+        {"engine": "postgresql", "topology": "PrimaryPrimary"},
+    ),
+    Case(
+        "",
+        "writeRouting local needs topology PrimaryPrimary",
+        {"engine": "mysql", "topology": "PrimaryPrimary", "writeRouting": "local"},
+        {"engine": "mysql", "topology": "PrimaryReplica", "writeRouting": "local"},
+    ),
+    Case("", "primaryLocation must be one of locations", {"primaryLocation": "b"}, {"primaryLocation": "c"}),
+    *[
+        Case(
+            "",
+            "the witness must stand in a location and region of its own",
+            {"witness": {"location": "c", "region": "fra1"}},
+            {"witness": taken},
+        )
+        for taken in ({"location": "c", "region": "nyc3"}, {"location": "a", "region": "fra1"})
+    ],
+    Case(
+        "",
+        "each database's owner must be one of users",
+        {"databases": [{"name": "d", "owner": "reader"}]},
+        {"databases": [{"name": "d", "owner": "nobody"}]},
+    ),
+]
+
+
+def _spec(**changes: Any) -> dict[str, Any]:
+    return {"credentialsRef": {"name": "digitalocean"}, "locations": placed(), **changes}
+
+
+_APP = {"port": 8080, "userData": "#!/bin/sh\n", "healthCheck": {}}
+_DATABASE: Final[dict[str, Any]] = _spec(
+    engine="postgresql",
+    version="17",
+    databases=[{"name": "shop", "owner": "owner"}],
+    users=[{"name": "owner"}, {"name": "reader", "passwordRef": {"name": "reader"}}],
+    parameters={},
+    witness={"location": "c", "region": "fra1"},
+)
+BASE: Final[Mapping[str, dict[str, Any]]] = {
+    "HASite": _spec(domain="shop.example.com", app=_APP, databaseRef={"name": "shop"}, dns={}),
+    "LoadBalancerPool": _spec(domain="shop.example.com", backends={"port": 8080, "servers": [server(1)]}, dns={}),
+    "ReplicatedDatabase": _DATABASE,
+}
+"""A spec of each kind that is accepted, with every optional part that has constraints."""
+
+CASES: Final[Mapping[str, list[Case]]] = {"HASite": SITE, "LoadBalancerPool": POOL, "ReplicatedDatabase": DATABASE}
+"""The table, by kind."""
+
+
+def manifest(kind: str, spec: Mapping[str, Any], name: str = "case", namespace: str = "default") -> dict[str, Any]:
+    """A whole object."""
+    return {
+        "apiVersion": "hasite.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": dict(spec),
+    }
+
+
+def spec_with(kind: str, path: str, value: Any) -> dict[str, Any]:
+    """The accepted spec of the kind with another value at the path; at "" its fields are laid over the spec."""
+    spec: dict[str, Any] = copy.deepcopy(BASE[kind])
+    if not path:
+        return {**spec, **value}
+    *steps, last = [int(step) if step.isdigit() else step for step in re.findall(r"\w+", path)]
+    node: Any = spec
+    for step in steps:
+        node = node[step] if isinstance(step, int) else node.setdefault(step, {})
+    if value is not GONE:
+        node[last] = value
+    elif last in node:
+        del node[last]
+    return spec
+
+
+TABLE: Final = [(kind, case) for kind, cases in CASES.items() for case in cases]
+
+
+def titles(rows: Sequence[tuple[str, Case]]) -> list[str]:
+    """The rows' names in a test report."""
+    return [f"{kind}-{case.where}-{case.keyword}" for kind, case in rows]

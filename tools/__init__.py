@@ -1,0 +1,1 @@
+"""Developers' commands: what is generated from the typed models."""
