@@ -25,7 +25,8 @@ def generated(root: Path = ROOT) -> Mapping[Path, str]:
     for kind in KINDS:
         text = _NOTICE + _yaml(definition(kind))
         files[Path(f"crds/{GROUP}_{kind.PLURAL}.yaml")] = text
-        files[Path(f"helm/hasite-operator/crds/{GROUP}_{kind.PLURAL}.yaml")] = text
+        files[Path(f"helm/hasite-operator/files/crds/{GROUP}_{kind.PLURAL}.yaml")] = text
+    files[Path("manifests/crds.yaml")] = _NOTICE + "---\n".join(_yaml(definition(kind)) for kind in KINDS)
     files[Path("docs/reference.md")] = reference_page(root / "examples")
     return files
 

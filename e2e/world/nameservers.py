@@ -91,7 +91,7 @@ class Knot:
         self._servers.clear()
 
     async def publish(self, zone: str, records: tuple[DnsRecord, ...]) -> None:
-        """Serve exactly these records; returns when every server does. DNSException when one can't be a record."""
+        """Serve exactly these records; returns when every server does. ValueError when one can't be a record."""
         zone = zone.rstrip(".").lower()
         if not any(record.type == "NS" and record.name == "@" for record in records):
             records += tuple(DnsRecord("@", "NS", f"{name}.", 1800) for name in self.names)

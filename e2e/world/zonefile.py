@@ -17,7 +17,7 @@ STRING_LENGTH = 255
 def render_zone(zone: str, records: tuple[DnsRecord, ...], serial: int) -> str:
     """The zone file. An SOA is always made here, with this serial, whatever `records` says about one.
 
-    Raises dns.exception.DNSException when a record cannot be one.
+    Raises ValueError, which says which, when one of `records` cannot be a DNS record.
     """
     origin = dns.name.from_text(zone)
     rendered = dns.zone.Zone(origin, relativize=False)
@@ -25,8 +25,11 @@ def render_zone(zone: str, records: tuple[DnsRecord, ...], serial: int) -> str:
     _add(rendered, origin, 1800, dns.rdata.from_text("IN", "SOA", soa))
     for record in records:
         if record.type != "SOA":
-            name = dns.name.from_text(record.name, origin) if record.name != "@" else origin
-            _add(rendered, name, record.ttl, _rdata(record, origin))
+            try:
+                name = dns.name.from_text(record.name, origin) if record.name != "@" else origin
+                _add(rendered, name, record.ttl, _rdata(record, origin))
+            except dns.exception.DNSException as error:
+                raise ValueError(f"not a DNS record ({error}): {record}") from error
     return rendered.to_text(relativize=False) + "\n"
 
 
@@ -41,6 +44,6 @@ def _rdata(record: DnsRecord, origin: dns.name.Name) -> dns.rdata.Rdata:
         strings = [text[at : at + STRING_LENGTH] for at in range(0, len(text), STRING_LENGTH)] or [b""]
         return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
     if not record.data.isprintable():
-        raise dns.exception.SyntaxError(f"not one line of printable text: {record.data!r}")
+        raise ValueError(f"not one line of printable text: {record}")
     priority = f"{record.priority or 0} " if record.type in {"MX", "SRV"} else ""
     return dns.rdata.from_text("IN", record.type, f"{priority}{record.data}", origin=origin, relativize=False)

@@ -1,71 +1,26 @@
 """DigitalOcean's driver against the simulated API, over loopback."""
 
 import asyncio
-import base64
-import hashlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from hasite.clouds import digitalocean
 from hasite.clouds.accounts import Accounts
-from hasite.clouds.base import DropletSpec
-from hasite.clouds.digitalocean import CREATE_DROPLET, DigitalOcean
+from hasite.clouds.digitalocean import DigitalOcean
 from hasite.clouds.transport import Operation
 from hasite.errors import Conflict, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
-from hasite.plan.world import Droplet, Firewall, FirewallRule
+from hasite.plan.world import Droplet
 
 from e2e.world.cloud import UNLIMITED, Cloud, Kind, RateLimits, serve
-
-TOKEN = "local-token"
-BLOB = base64.b64encode(b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00 " + bytes(range(32))).decode()
-PUBLIC_KEY = f"ssh-ed25519 {BLOB} operator"
-SPEC = DropletSpec("lb-1", "nyc3", "s-1vcpu-1gb", "debian-12-x64", "#cloud-config\n", ("hasite", "uid:1"), ())
-
-
-class Calls:
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, int | str]] = []
-
-    def on_call(self, endpoint: str, status: int | str, seconds: float) -> None:
-        self.seen.append((endpoint, status))
-
-
-@asynccontextmanager
-async def world(cloud: Cloud | None = None) -> AsyncIterator[tuple[Cloud, DigitalOcean]]:
-    cloud = cloud or Cloud(limits=UNLIMITED)
-    server = await serve(cloud)
-    driver = DigitalOcean(TOKEN, server.url)
-    try:
-        yield cloud, driver
-    finally:
-        await driver.close()
-        await server.close()
-
-
-@asynccontextmanager
-async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[DigitalOcean]:
-    """A server that gives the same answer to everything."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    listening = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listening).start()
-    driver = DigitalOcean(TOKEN, f"http://127.0.0.1:{listening.getsockname()[1]}")
-    try:
-        yield driver
-    finally:
-        await driver.close()
-        await runner.cleanup()
+from tests.fakes.cloud import SPEC, TOKEN, Calls, answering, world
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     """Half a second for this operation in place of its 10 or 30."""
-    current: Operation = getattr(__import__("hasite.clouds.digitalocean", fromlist=["x"]), operation)
-    monkeypatch.setattr(f"hasite.clouds.digitalocean.{operation}", replace(current, timeout=0.5))
+    current: Operation = getattr(digitalocean, operation)
+    monkeypatch.setattr(digitalocean, operation, replace(current, timeout=0.5))
 
 
 def posts(cloud: Cloud, path: str) -> int:
@@ -339,87 +294,6 @@ async def test_tags_are_created_where_they_do_not_exist() -> None:
         droplet = await driver.droplet(created.id)
         assert droplet is not None
         assert droplet.tags == {"hasite", "uid:1", "role:lb"}
-
-
-async def test_a_key_is_registered_once_and_a_registration_of_the_same_key_is_adopted() -> None:
-    async with world() as (cloud, driver):
-        fingerprint = await driver.ensure_ssh_key(PUBLIC_KEY, "one")
-        assert fingerprint.replace(":", "") == hashlib.md5(base64.b64decode(BLOB)).hexdigest()
-        again = DigitalOcean(TOKEN, driver.api._client._client._base_url)
-        assert await again.ensure_ssh_key(PUBLIC_KEY, "two") == fingerprint
-        await again.close()
-        assert len(cloud.state.keys) == 1
-        sent = len(cloud.journal)
-        await driver.ensure_ssh_key(PUBLIC_KEY, "one")
-        assert len(cloud.journal) == sent
-        created = await driver.create_droplet(replace(SPEC, ssh_key_fingerprints=(fingerprint,)))
-        assert len(cloud.state.droplets[created.id].ssh_keys) == 1
-
-
-async def test_a_key_whose_registration_answered_500_after_the_work_is_adopted_by_the_next_try() -> None:
-    async with world() as (cloud, driver):
-        cloud.faults.fail(Kind.ERROR_AFTER, method="POST", path="/v2/account/keys")
-        with pytest.raises(Transient):
-            await driver.ensure_ssh_key(PUBLIC_KEY, "one")
-        await driver.ensure_ssh_key(PUBLIC_KEY, "one")
-        assert len(cloud.state.keys) == 1
-
-
-async def test_what_is_no_key_is_refused_before_anything_is_sent() -> None:
-    async with world() as (cloud, driver):
-        with pytest.raises(Permanent):
-            await driver.ensure_ssh_key("ssh-ed25519 not!base64", "one")
-        assert len(cloud.journal) == 0
-
-
-FIREWALL = Firewall(
-    id="",
-    name="hasite-lb",
-    inbound=frozenset(
-        {
-            FirewallRule("tcp", "80", cidrs=frozenset({"0.0.0.0/0", "::/0"})),
-            FirewallRule("tcp", "8000-9000", tags=frozenset({"uid:1"})),
-            FirewallRule("udp", "all", cidrs=frozenset({"192.0.2.1/32"})),
-            FirewallRule("icmp", "all", cidrs=frozenset({"0.0.0.0/0"})),
-        }
-    ),
-    tags=frozenset({"role:lb"}),
-)
-
-
-async def test_a_firewall_comes_back_as_it_was_asked_for() -> None:
-    async with world() as (cloud, driver):
-        created = await driver.create_firewall(FIREWALL)
-        assert replace(created, id="") == FIREWALL
-        assert [replace(firewall, id="") for firewall in await driver.firewalls(3600.0)] == [FIREWALL]
-        changed = replace(created, inbound=frozenset(list(created.inbound)[:1]), tags=frozenset({"role:app"}))
-        await driver.update_firewall(changed)
-        assert await driver.firewalls(3600.0) == (changed,)
-        await driver.destroy_firewall(created.id)
-        await driver.destroy_firewall(created.id)
-        assert await driver.firewalls(3600.0) == ()
-        [outbound] = {len(firewall.outbound) for firewall in cloud.state.firewalls.values()} or {3}
-        assert outbound == 3
-
-
-async def test_a_firewall_whose_create_answered_500_after_the_work_is_unclear_and_listed() -> None:
-    async with world() as (cloud, driver):
-        cloud.faults.fail(Kind.ERROR_AFTER, method="POST", path="/v2/firewalls")
-        with pytest.raises(Unclear):
-            await driver.create_firewall(FIREWALL)
-        assert len(await driver.firewalls(3600.0)) == 1
-
-
-async def test_a_rule_opened_to_something_we_have_no_field_for_is_seen_as_different() -> None:
-    async with world() as (_, driver):
-        droplet = await driver.create_droplet(SPEC)
-        created = await driver.create_firewall(FIREWALL)
-        rule = {"protocol": "tcp", "ports": "22", "sources": {"droplet_ids": [droplet.id]}}
-        await driver.api.call(
-            Operation("firewalls.add_rules", CREATE_DROPLET.effect), created.id, body={"inbound_rules": [rule]}
-        )
-        [seen] = await driver.firewalls(0.0)
-        assert seen.inbound - created.inbound == {FirewallRule("tcp", "22", cidrs=frozenset({f"droplet:{droplet.id}"}))}
 
 
 async def test_every_call_is_counted_under_a_fixed_name() -> None:

@@ -121,7 +121,10 @@ async def test_a_broken_connection_is_replaced(server: Sshd, machines: SshMachin
     assert (await (await machines.session(server.target())).run("echo back")).stdout == "back\n"
 
 
-async def test_a_connection_that_falls_silent_is_found_by_keepalives(server: Sshd, machines: SshMachines) -> None:
+async def test_a_connection_that_falls_silent_is_found_by_keepalives(
+    server: Sshd, machines: SshMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasite.machines.ssh.KEEPALIVE_INTERVAL", 0.2)
     session = await machines.session(server.target())
     serving = server.children()[0]
     os.kill(serving, signal.SIGSTOP)

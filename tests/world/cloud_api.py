@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,19 @@ def operation(method: str, path: str) -> str | None:
     return min(fitting)[1] if fitting else None
 
 
-def check(method: str, path: str, status: int, body: Any) -> None:
-    """Raise if the answer is not one that the description allows."""
+def check(method: str, path: str, status: int, body: Any) -> str | None:
+    """The path template that an answer was checked under; raises if the description doesn't allow the answer."""
     document, template = openapi(), operation(method, path)
-    if document is None or template is None or not path.startswith("/v2/"):
-        return
+    if document is None or template is None:
+        return None
     responses = document["paths"][template][method.lower()]["responses"]
     reference = (responses.get(str(status)) or responses["default"])["$ref"]
     content = document["components"]["responses"][reference.split("/")[-1]].get("content")
     if not content:
         assert body is None, f"{method} {path}: {status} has no body"
-        return
+        return template
     _validator(f"{reference}/content/application~1json/schema").validate(body)
+    return template
 
 
 @cache
@@ -106,12 +107,14 @@ class Answer:
 
 @dataclass
 class Api:
-    """A client of the simulated API; `answered` collects (method, path template) of everything that was checked."""
+    """A client of the simulated API; `checked` collects (method, path template) of every answer that was held
+    against the description."""
 
     cloud: Cloud
     server: Server
     session: aiohttp.ClientSession
     token: str = TOKEN
+    checked: set[tuple[str, str]] = field(default_factory=set)
 
     async def call(
         self, method: str, path: str, body: Json | None = None, *, token: str | None = None, **query: Any
@@ -123,7 +126,8 @@ class Api:
         async with self.session.request(method, url, json=body, params=params, headers=headers) as response:
             text = await response.text()
             parsed = json.loads(text) if text else None
-            check(method, f"/v2{path}", response.status, parsed)
+            if (template := check(method, f"/v2{path}", response.status, parsed)) is not None:
+                self.checked.add((method, template))
             return Answer(response.status, parsed, {k.lower(): v for k, v in response.headers.items()})
 
     async def get(self, path: str, **query: Any) -> Any:

@@ -1,6 +1,6 @@
 """Zone files of the local world's name servers."""
 
-import dns.exception
+import dns.rdatatype
 import dns.zone
 import pytest
 
@@ -46,6 +46,14 @@ def test_the_soa_carries_the_serial_and_is_the_only_one() -> None:
     assert soa == {"ns1.digitalocean.com. hostmaster.example.com. 7 10800 3600 604800 1800"}
 
 
-def test_what_can_not_be_a_record_is_refused() -> None:
-    with pytest.raises(dns.exception.DNSException):
-        render_zone("example.com", (DnsRecord("shop", "A", "192.0.2.1\nevil A 192.0.2.2", 30),), 1)
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (DnsRecord("shop", "A", "192.0.2.1\nevil A 192.0.2.2", 30), "not one line"),
+        (DnsRecord("shop", "A", "192.0.2.256", 30), "not a DNS record"),
+        (DnsRecord("x" * 64, "A", "192.0.2.1", 30), "not a DNS record"),
+    ],
+)
+def test_what_can_not_be_a_record_is_refused(record: DnsRecord, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        render_zone("example.com", (record,), 1)

@@ -97,10 +97,10 @@ async def carry_out(core: Core, droplet: Droplet | None, action: Action, work: C
 
 async def _destroy(core: Core, droplet: Droplet) -> None:
     async with core.machine_lock(droplet.id):
-        for reserved in core.state.reserved_ips_of(droplet.id):
-            reserved.droplet = None
-            await core.hypervisor.assign_reserved_ip(reserved.ip, None)
         try:
+            for reserved in core.state.reserved_ips_of(droplet.id):
+                reserved.droplet = None
+                await core.hypervisor.assign_reserved_ip(reserved.ip, None)
             if droplet.machine:
                 await core.hypervisor.destroy(droplet.id)
         except Exception:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Mapping
 
@@ -13,6 +15,9 @@ from .state import Domain, Record
 
 DEFAULT_TTL = 1800
 SMALLEST_TTL = 30
+RETRY_PAUSES = (0.1, 0.5, 2.0)  # seconds between attempts to publish a zone
+
+logger = logging.getLogger(__name__)
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 RECORD_NAME = re.compile(rf"@|\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
@@ -161,6 +166,12 @@ async def _publish(core: Core, domain: Domain, serial: int) -> None:
         if domain.serial != serial or core.state.domains.get(domain.name) is not domain:
             return  # a later change brings the whole zone
         records = tuple(to_dns(domain, record) for record in domain.records.values() if record.type != "SOA")
+        for pause in RETRY_PAUSES:
+            try:
+                return await core.name_servers.publish(domain.name, records)
+            except Exception:
+                logger.exception("zone %s was not published", domain.name)
+                await asyncio.sleep(pause)
         await core.name_servers.publish(domain.name, records)
 
 

@@ -11,6 +11,9 @@ from e2e.world.machines import cgroups
 REBOOT = 133
 """systemd-nspawn's exit status when its guest asked for a reboot (with --keep-unit)."""
 
+NSPAWN_ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"}
+"""The guest sees cgroup v2 only, and no lock file stays behind when it is killed."""
+
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 """Where systemd-nspawn makes a folder for each machine, and leaves it when it is killed."""
 
@@ -37,7 +40,7 @@ class Guest:
             process = await asyncio.create_subprocess_exec(
                 *cgroups.command_in_group(cgroups.make(group), command),
                 stdin=asyncio.subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-                env={"PATH": os.environ.get("PATH", GUEST_PATH), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                env={"PATH": os.environ.get("PATH", GUEST_PATH), **NSPAWN_ENVIRONMENT},
             )  # fmt: skip
         return cls(group, process)
 

@@ -1,4 +1,7 @@
-"""The interface of a provider of machines. No policy here: what is asked is done, once, or an error says what may be done next."""
+"""The interface of a provider of machines.
+
+No policy here: what is asked is done, once, or an error says what may be done next.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,16 +51,20 @@ class Cloud(Protocol):
         """By ID. A droplet that is already gone is a success."""
         ...
 
-    async def power_on(self, droplet_id: int) -> None: ...
+    async def power_on(self, droplet_id: int) -> None:
+        """Asks for it. One that is gone is a ``Conflict``, here and in all that act on a given object."""
+        ...
 
-    async def rename(self, droplet_id: int, name: str) -> None: ...
+    async def rename(self, droplet_id: int, name: str) -> None:
+        """Asks for it."""
+        ...
 
     async def tag(self, droplet_id: int, tags: Sequence[str]) -> None:
         """Adds tags, creating them where they don't exist."""
         ...
 
     async def ensure_ssh_key(self, public_key: str, name: str) -> str:
-        """Registers an OpenSSH public key once; returns its fingerprint (MD5, colon-separated, as the provider gives it)."""
+        """Registers an OpenSSH public key once; returns its fingerprint (MD5, colon-separated)."""
         ...
 
     async def firewalls(self, max_age: float) -> Sequence[Firewall]:
@@ -68,8 +75,14 @@ class Cloud(Protocol):
         """``Unclear`` when it may have been done. Tags in it are created first where they don't exist."""
         ...
 
-    async def update_firewall(self, firewall: Firewall) -> None: ...
+    async def update_firewall(self, firewall: Firewall) -> None:
+        """Replaces all of the firewall with this ID."""
+        ...
 
-    async def destroy_firewall(self, firewall_id: str) -> None: ...
+    async def destroy_firewall(self, firewall_id: str) -> None:
+        """One that is already gone is a success."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...

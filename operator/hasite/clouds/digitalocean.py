@@ -3,18 +3,16 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from hasite.clouds import objects
 from hasite.clouds.base import Cloud, DropletSpec
 from hasite.clouds.inventory import Snapshots
 from hasite.clouds.metrics import ApiMetrics, NoMetrics
 from hasite.clouds.refusals import Effect, Gone
-from hasite.clouds.transport import Api, Json, Operation, malformed
+from hasite.clouds.transport import Api, Json, Operation, read
 from hasite.errors import Permanent
 from hasite.plan.world import Droplet, Firewall
-
-T = TypeVar("T")
 
 ENDPOINT = "https://api.digitalocean.com"
 TAG = "hasite"  # what the inventory is filtered by
@@ -197,11 +195,3 @@ class DigitalOcean(Cloud):
         except Permanent:
             self._tags.clear()  # a tag that was taken away is among the reasons
             raise
-
-
-def read(operation: Operation, reader: Callable[[Json], T], item: Json) -> T:
-    """An item of an answer, or the error for one that can't be read."""
-    try:
-        return reader(item)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise malformed(operation, f"an answer that can't be read ({error!r})") from error

@@ -5,6 +5,7 @@ Every reader raises KeyError, TypeError, ValueError or AttributeError on what it
 
 import base64
 import hashlib
+import ipaddress
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -70,8 +71,8 @@ def firewall_from(item: Json) -> Firewall:
 
 def firewall_body(firewall: Firewall) -> dict[str, Any]:
     """The body of a create or an update: the whole firewall, outbound open."""
-    outbound = [
-        {"protocol": protocol, "ports": "all", "destinations": {"addresses": list(EVERYWHERE)}}
+    outbound: list[dict[str, Any]] = [
+        {"protocol": protocol, "destinations": {"addresses": list(EVERYWHERE)}} | _ports_body(protocol, "all")
         for protocol in ("tcp", "udp", "icmp")
     ]
     return {
@@ -106,7 +107,7 @@ def _rule_from(rule: Json) -> FirewallRule:
     return FirewallRule(
         protocol=protocol,
         ports=_ports_from(protocol, str(rule.get("ports") or "0")),
-        cidrs=frozenset(sources.get("addresses") or ()) | others,
+        cidrs=frozenset(_cidr(address) for address in sources.get("addresses") or ()) | others,
         tags=frozenset(sources.get("tags") or ()),
     )
 
@@ -120,4 +121,17 @@ def _rule_body(rule: FirewallRule) -> dict[str, Any]:
     sources: dict[str, Any] = {"addresses": sorted(rule.cidrs)} if rule.cidrs else {}
     if rule.tags:
         sources["tags"] = sorted(rule.tags)
-    return {"protocol": rule.protocol, "ports": _ports_from(rule.protocol, rule.ports), "sources": sources}
+    return {"protocol": rule.protocol, "sources": sources} | _ports_body(rule.protocol, rule.ports)
+
+
+def _ports_body(protocol: str, ports: str) -> dict[str, str]:
+    """None for ICMP, as DigitalOcean's own Kubernetes controller sends it."""
+    return {} if protocol == "icmp" else {"ports": _ports_from(protocol, ports)}
+
+
+def _cidr(address: str) -> str:
+    """The canonical form: the API takes and gives single addresses without their prefix length too."""
+    try:
+        return str(ipaddress.ip_network(address, strict=False))
+    except ValueError:
+        return address

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceRequestTimeoutError
 
@@ -14,6 +14,7 @@ from hasite.clouds.metrics import ApiMetrics
 from hasite.clouds.refusals import Effect, Gone, no_answer, refusal, seconds_to_wait
 from hasite.errors import Transient, Unclear
 
+T = TypeVar("T")
 Json = Mapping[str, Any]
 
 CONNECT_TIMEOUT = 5.0
@@ -158,6 +159,14 @@ def malformed(operation: Operation, why: str) -> Exception:
     """The error for a success whose answer can't be read: for a create it has happened, or it may have."""
     text = f"{operation.name}: {why}"
     return Unclear(text) if operation.effect is Effect.CREATE else Transient(text)
+
+
+def read(operation: Operation, reader: Callable[[Json], T], item: Json) -> T:
+    """An item of an answer, or the error for one that can't be read."""
+    try:
+        return reader(item)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise malformed(operation, f"an answer that can't be read ({error!r})") from error
 
 
 def _client(token: str, endpoint: str) -> Any:

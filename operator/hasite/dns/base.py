@@ -10,22 +10,28 @@ class DnsProvider(Protocol):
     """Zones and records at one provider. Errors as for ``clouds.base.Cloud``."""
 
     async def zones(self, max_age: float) -> Mapping[str, str]:
-        """Zone name → its zone file, for all zones of the account, no older than ``max_age`` seconds. A hint, not a fact."""
+        """Zone name → its zone file, for all zones, no older than ``max_age`` seconds. A hint, not a fact."""
         ...
 
     async def records(self, zone: str) -> ZoneView:
-        """All records of a zone by a fresh read of every page; ``records`` is None only for a definite 404. Raises on a short read."""
+        """All records by a fresh read of every page; None only for a definite 404. Raises on a short read."""
         ...
 
-    async def create_zone(self, zone: str) -> None: ...
+    async def create_zone(self, zone: str) -> None:
+        """Without an address of its own. ``Unclear`` when it may have been done."""
+        ...
 
-    async def destroy_zone(self, zone: str) -> None: ...
+    async def destroy_zone(self, zone: str) -> None:
+        """With all its records. One that is already gone is a success."""
+        ...
 
     async def create_record(self, zone: str, record: DnsRecord) -> DnsRecord:
         """``Unclear`` when it may have been done."""
         ...
 
-    async def update_record(self, zone: str, record: DnsRecord) -> None: ...
+    async def update_record(self, zone: str, record: DnsRecord) -> None:
+        """Replaces the record with this ID. One that is gone is a ``Conflict``."""
+        ...
 
     async def delete_record(self, zone: str, record_id: int) -> None:
         """One that is already gone is a success."""

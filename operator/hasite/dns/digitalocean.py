@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
-from hasite.clouds.digitalocean import read
 from hasite.clouds.inventory import Snapshots
 from hasite.clouds.refusals import Effect, Gone
-from hasite.clouds.transport import Api, Json, Operation
+from hasite.clouds.transport import Api, Json, Operation, read
 from hasite.dns.base import DnsProvider
 from hasite.plan.world import DnsRecord, ZoneView
 

@@ -89,6 +89,7 @@ def _global(model: ProxyModel, layout: Layout) -> list[str]:
         f"    stats socket {layout.socket} mode 600 level admin expose-fd listeners",
         "    stats timeout 30s",
         f"    hard-stop-after {hard_stop}",
+        "    max-spread-checks 500ms",
         f"    server-state-file {layout.states}",
     ]
 

@@ -136,6 +136,8 @@ def _holder(core: Core, droplet_id: object, reserved: ReservedIp | None) -> Drop
         raise unprocessable("The Droplet and the floating IP must be in the same region.")
     if droplet.locked(core.now()):
         raise unprocessable("Droplet already has a pending event.")
+    if droplet.status(core.now()) == "new":
+        raise unprocessable("Droplet is not active.")
     if any(other is not reserved for other in core.state.reserved_ips_of(droplet.id)):
         raise unprocessable("The Droplet already has a floating IP.")
     return droplet
