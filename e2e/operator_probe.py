@@ -46,7 +46,7 @@ class Probe:
         _log.info("forgotten", extra={"of": f"{self.kind.KIND}/{name}"})
 
 
-def build(
+async def build(
     config: Config, kube: Kube, leadership: Leadership, metrics: Metrics, wakes: Wakes
 ) -> Mapping[type[Resource], Reconciler]:
     """A probe for two of the kinds."""

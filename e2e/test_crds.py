@@ -147,6 +147,11 @@ def test_no_string_takes_what_could_end_a_line_or_a_word_of_a_configuration(
     assert taken == []
 
 
+def test_a_duration_too_long_to_count_is_refused(server: Server) -> None:
+    refusal = server.refusal("HASite", spec_with("HASite", "failureDetection.holdDown", "9999999999999999999h"))
+    assert "spec.failureDetection.holdDown" in refusal
+
+
 def test_an_unknown_field_is_refused_by_name(server: Server) -> None:
     with pytest.raises(ApiException, match=r"unknown field .*spec[.]app[.]prot"):
         server.create("HASite", spec_with("HASite", "app.prot", 80))

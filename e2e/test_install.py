@@ -128,7 +128,7 @@ def test_the_chart_renders_what_the_api_server_takes(installed: Kubectl, values:
 
 def _exists(document: dict[str, Any]) -> bool:
     """Namespaces that only the values name are not there."""
-    return document["metadata"].get("namespace", HERE) == HERE
+    return bool(document["metadata"].get("namespace", HERE) == HERE)
 
 
 def test_the_chart_runs_the_pod_that_the_manifests_run(kubectl: Kubectl) -> None:

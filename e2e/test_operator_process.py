@@ -120,7 +120,7 @@ def leader(cluster: OperatorCluster, directory: Path, name: str = "one", lease: 
 
 def create(cluster: OperatorCluster, name: str = "shop") -> dict[str, Any]:
     cluster.apply(site(SITES, name))
-    return get(cluster, "hasite", name)
+    return get(cluster, "hasites", name)
 
 
 def get(cluster: OperatorCluster, kind: str, name: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_a_new_object_is_reconciled_at_once(cluster: OperatorCluster, tmp_path: 
     with leader(cluster, tmp_path) as one:
         create(cluster)
         until(lambda: one.reconciled("HASite/shop"), 3)
-        until(lambda: get(cluster, "hasite", "shop")["status"]["observedGeneration"] == 1, 3)
+        until(lambda: get(cluster, "hasites", "shop")["status"]["observedGeneration"] == 1, 3)
 
 
 def test_objects_that_were_there_before_are_reconciled(cluster: OperatorCluster, tmp_path: Path) -> None:
@@ -146,14 +146,14 @@ def test_a_changed_spec_is_reconciled(cluster: OperatorCluster, tmp_path: Path) 
     with leader(cluster, tmp_path) as one:
         until(lambda: one.reconciled("HASite/shop"))
         patch = '{"spec": {"app": {"replicasPerLocation": 3}}}'
-        cluster.kubectl("patch", "hasite", "shop", "-n", SITES, "--type=merge", "-p", patch)
+        cluster.kubectl("patch", "hasites", "shop", "-n", SITES, "--type=merge", "-p", patch)
         until(lambda: one.reconciled("HASite/shop")[-1]["generation"] == 2, 3)
 
 
 def test_a_pool_that_changed_wakes_the_site_that_owns_it(cluster: OperatorCluster, tmp_path: Path) -> None:
     owner = create(cluster)
     with leader(cluster, tmp_path) as one:
-        until(lambda: get(cluster, "hasite", "shop")["status"]["observedGeneration"] == 1)
+        until(lambda: get(cluster, "hasites", "shop")["status"]["observedGeneration"] == 1)
         cluster.apply(pool(SITES, owner))
         until(lambda: one.reconciled("LoadBalancerPool/shop"), 3)
         before = len(one.reconciled("HASite/shop"))
@@ -166,7 +166,7 @@ def test_a_deleted_object_is_forgotten_with_its_metrics(cluster: OperatorCluster
     create(cluster)
     with leader(cluster, tmp_path) as one:
         until(lambda: 'name="shop"' in one.page("/metrics")[1])
-        cluster.kubectl("delete", "hasite", "shop", "-n", SITES)
+        cluster.kubectl("delete", "hasites", "shop", "-n", SITES)
         until(lambda: [line for line in one.lines() if line["message"] == "forgotten"], 3)
         until(lambda: 'name="shop"' not in one.page("/metrics")[1], 3)
 
@@ -174,9 +174,9 @@ def test_a_deleted_object_is_forgotten_with_its_metrics(cluster: OperatorCluster
 def test_watching_writes_nothing_to_the_users_object(cluster: OperatorCluster, tmp_path: Path) -> None:
     create(cluster)
     with leader(cluster, tmp_path):
-        until(lambda: get(cluster, "hasite", "shop")["status"]["observedGeneration"] == 1)
+        until(lambda: get(cluster, "hasites", "shop")["status"]["observedGeneration"] == 1)
         events = until_events(cluster)
-    metadata = get(cluster, "hasite", "shop")["metadata"]
+    metadata = get(cluster, "hasites", "shop")["metadata"]
     # kubectl apply's own is the only one.
     assert set(metadata.get("annotations", {})) == {"kubectl.kubernetes.io/last-applied-configuration"}
     assert "finalizers" not in metadata
@@ -230,7 +230,7 @@ def test_a_leader_that_stood_still_ends_at_once_when_it_goes_on(cluster: Operato
         until(lambda: two.reconciled("HASite/shop"), LEASE + 5)
         before = len(one.reconciled("HASite/shop"))
         patch = '{"spec": {"app": {"replicasPerLocation": 4}}}'
-        cluster.kubectl("patch", "hasite", "shop", "-n", SITES, "--type=merge", "-p", patch)
+        cluster.kubectl("patch", "hasites", "shop", "-n", SITES, "--type=merge", "-p", patch)
         one.process.send_signal(signal.SIGCONT)
         assert one.process.wait(5) == 1
         assert len(one.reconciled("HASite/shop")) == before

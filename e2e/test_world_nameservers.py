@@ -12,7 +12,7 @@ from e2e.probes import ask
 from e2e.world.cloud.backend import DnsRecord
 from e2e.world.machines import clean
 from e2e.world.nameservers import Knot
-from e2e.world.network import Network
+from e2e.world.network import Network, command_in, run
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -79,3 +79,10 @@ async def test_a_name_server_can_be_cut_off(world: World) -> None:
         assert await data(world, "203.0.113.54", "digitalocean.com", "SOA")
     finally:
         await world.network.restore("dns1")
+
+
+async def test_a_program_inside_the_world_resolves_names_with_the_servers(world: World) -> None:
+    await world.knot.publish("example.com", (DnsRecord("shop", "A", "192.0.2.10", 30),))
+    resolve = ["getent", "ahostsv4", "shop.example.com"]
+    answer = await run(command_in(world.network.namespace("client"), resolve, world.knot.resolv_conf))
+    assert answer.startswith("192.0.2.10 ")

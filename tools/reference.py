@@ -84,7 +84,8 @@ def _default(name: str, parent: Mapping[str, Any]) -> str:
     if name in parent.get("required", ()):
         return "required"
     default = parent["properties"][name].get("default")
-    return "" if default in (None, "", [], {}) else f"`{default}`"
+    # An object's default is those of its fields, which have a table of their own.
+    return "" if default in (None, "", []) or isinstance(default, dict) else f"`{default}`"
 
 
 def _bounds(node: Mapping[str, Any]) -> str:

@@ -70,11 +70,18 @@ class Knot:
         """The servers' host names and addresses."""
         return {f"ns{i}.{PROVIDER_ZONE}": SITES[site].ipv4 for i, site in enumerate(self._sites, 1)}
 
+    @property
+    def resolv_conf(self) -> Path:
+        """A resolv.conf that names the servers, for processes inside the world (`run_in(…, resolv_conf=…)`)."""
+        return self._directory / "resolv.conf"
+
     async def start(self) -> None:
         """Start the servers and wait until they answer. RuntimeError, with their words, when one does not."""
         for site in self._sites:
             self._servers.append(await self._launch(site))
         await asyncio.gather(*map(self._ready, self._servers))
+        servers = "".join(f"nameserver {ipv4}\n" for ipv4 in self.names.values())
+        _replace(self.resolv_conf, f"{servers}options timeout:1 attempts:1\n")
         own = [DnsRecord("@", "NS", f"{name}.", 1800) for name in self.names]
         for (name, ipv4), site in zip(self.names.items(), self._sites, strict=True):
             label = name.partition(".")[0]

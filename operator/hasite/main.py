@@ -44,10 +44,12 @@ _log = logging.getLogger(__name__)
 class _Parts:
     """What the process is made of."""
 
+    config: Config
     transport: Transport
     kube: KubeClient
     lease: Lease
     loop: Loop
+    reconcilers: dict[type[Resource], Reconciler]
     watcher: Watcher
     web: WebServer
     metrics: Metrics
@@ -77,14 +79,14 @@ def start(config: Config, build: Build) -> int:
 
 
 async def _operate(config: Config, build: Build) -> int:
-    parts = await _assemble(config, build)
+    parts = await _assemble(config)
     port = await parts.web.start(*config.listen)
     _log.info("operator %s: health checks and metrics on port %d", parts.lease.identity, port)
     told = _signals()
     leading = asyncio.create_task(parts.lease.run(), name="lease")
     work = [
         asyncio.create_task(_watch_when_known(parts), name="watch"),
-        asyncio.create_task(_lead(parts), name="reconcile loop"),
+        asyncio.create_task(_lead(parts, build), name="reconcile loop"),
     ]
     stop = asyncio.create_task(_told(told), name="signal")
     pending = {stop, leading, *work}
@@ -101,7 +103,7 @@ async def _told(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _assemble(config: Config, build: Build) -> _Parts:
+async def _assemble(config: Config) -> _Parts:
     metrics = Metrics()
     transport = Transport(
         await configuration(), observe=lambda label, status: metrics.api_call("kubernetes", label, status)
@@ -111,13 +113,13 @@ async def _assemble(config: Config, build: Build) -> _Parts:
     lease = Lease(transport, (config.namespace, LEASE_NAME), identity, LeaseTimes(config.lease_duration))
     table: dict[type[Resource], Reconciler] = {}
     loop = Loop(table, lease, metrics)
-    table.update(await build(config, kube, lease, metrics, loop))
     watcher = Watcher(asyncio.get_running_loop(), loop.wake, config.watch_namespaces)
     ready = {
         "watch": watcher.problem,
         "lease": lambda: None if lease.in_touch() else "the lease could not be read or renewed of late",
     }
-    return _Parts(transport, kube, lease, loop, watcher, WebServer(metrics, {}, ready), metrics)
+    web = WebServer(metrics, {}, ready)
+    return _Parts(config, transport, kube, lease, loop, table, watcher, web, metrics)
 
 
 async def _watch_when_known(parts: _Parts) -> None:
@@ -134,8 +136,10 @@ async def _watch_when_known(parts: _Parts) -> None:
     parts.watcher.start()
 
 
-async def _lead(parts: _Parts) -> None:
+async def _lead(parts: _Parts, build: Build) -> None:
+    """Builds the reconcilers also in a standby, which so is warm."""
     parts.metrics.leading(False)
+    parts.reconcilers.update(await build(parts.config, parts.kube, parts.lease, parts.metrics, parts.loop))
     await parts.lease.acquired()
     parts.metrics.leading(True)
     await parts.loop.run()

@@ -110,9 +110,8 @@ def plan_dns(wish: DnsWish, view: ZoneView | Unknown, answers: Answers) -> DnsPl
     if isinstance(view, Unknown):
         return DnsPlan(waits=(Wait(f"zone {wish.zone} cannot be read: {view.why}", 5.0),))
     if view.records is None:
-        if wish.delete_all:
-            return DnsPlan(settled=True)
-        return DnsPlan(steps=(CreateZone(wish.zone, "the domain is absent at the provider"),))
+        create = CreateZone(wish.zone, "the domain is absent at the provider")
+        return DnsPlan(settled=True) if wish.delete_all else DnsPlan(steps=(create,))
     at = _At.read(wish, view.records)
     refusal = at.refusal(wish)
     if wish.delete_all:
@@ -120,9 +119,7 @@ def plan_dns(wish: DnsWish, view: ZoneView | Unknown, answers: Answers) -> DnsPl
     if refusal:
         return DnsPlan(_take_back(wish, at), refusals=(refusal,))
     short = _short_read(at, answers, wish)
-    if short:
-        return DnsPlan(waits=(Wait(short, 5.0),))
-    return _plan_changes(wish, at, answers)
+    return DnsPlan(waits=(Wait(short, 5.0),)) if short else _plan_changes(wish, at, answers)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Settled:
-    """The records after what was seen, and what follows from it. ``lost`` are records whose droplet is gone for certain."""
+    """The records after what was seen, and what follows from it. ``lost``: their droplet is gone for certain."""
 
     records: tuple[DropletRecord, ...]
     lost: tuple[DropletRecord, ...]

@@ -7,8 +7,8 @@ The rules, each with what it exists for:
 - The last published address is never withdrawn for being down; when every location looks down, the set stays as it was.
 - An address that is certainly not ours (its droplet is gone, or shows a foreign host key) is withdrawn
   at once.
-- A withdrawn address comes back only after a hold-down, doubled for every withdrawal in the last ten minutes (flapping);
-  the hold-down is waived while no published address serves.
+- A withdrawn address comes back only after a hold-down, doubled for every withdrawal in the last ten minutes
+  (flapping); the hold-down is waived while no published address serves.
 - A new address is published only after its machine has proved who it is and serves.
 """
 
@@ -81,7 +81,7 @@ class Publication:
 def publish(
     before: Sequence[AddressStatus], candidates: Sequence[Candidate], hold_down: float, now: float
 ) -> Publication:
-    """Each address's next state. An address without a candidate any more stays as withdrawn until DNS has let go of it."""
+    """Each address's next state. One without a candidate any more stays as withdrawn until DNS has let go of it."""
     old = {a.address: a for a in before}
     live = {c.address for c in candidates if c.verdict.up and c.proven and not c.leaving and not c.disowned}
     if not any(old[a].state == "Published" for a in live if a in old):
@@ -116,25 +116,18 @@ def _next(
         reason="new",
         since=now,
     )
-    if candidate.disowned:
-        return _to(current, "Withdrawn", candidate.disowned, now), None
-    if candidate.leaving:
-        return _to(current, "Withdrawn", "its load balancer is leaving", now), None
-    match current.state:
-        case "Published":
-            if candidate.verdict.up is False and live - {candidate.address}:
-                times = tuple(t for t in current.withdrawals if now - t < FLAP_WINDOW_SECONDS)
-                return _to(current, "Withdrawn", candidate.verdict.why, now, withdrawals=(*times, now)), None
-            return current, None
-        case "Withdrawn":
-            left = current.since + hold_down_of(current, hold_down, now) - now
-            if candidate.verdict.up and candidate.proven:
-                return (current, left) if left > 0 else (_to(current, "Published", "it serves again", now), None)
-            return current, None
-        case "Pending":
-            if candidate.verdict.up and candidate.proven:
-                return _to(current, "Published", "it has proved who it is, and serves", now), None
-            return current, None
+    serves = candidate.verdict.up is True and candidate.proven
+    if candidate.disowned or candidate.leaving:
+        return _to(current, "Withdrawn", candidate.disowned or "its load balancer is leaving", now), None
+    if current.state == "Published" and candidate.verdict.up is False and live - {candidate.address}:
+        times = tuple(t for t in current.withdrawals if now - t < FLAP_WINDOW_SECONDS)
+        return _to(current, "Withdrawn", candidate.verdict.why, now, withdrawals=(*times, now)), None
+    if current.state == "Withdrawn" and serves:
+        left = current.since + hold_down_of(current, hold_down, now) - now
+        return (current, left) if left > 0 else (_to(current, "Published", "it serves again", now), None)
+    if current.state == "Pending" and serves:
+        return _to(current, "Published", "it has proved who it is, and serves", now), None
+    return current, None
 
 
 def _to(

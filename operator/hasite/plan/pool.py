@@ -143,7 +143,7 @@ def candidates_of(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) ->
                     verdict=judge(world.probes.get(address), _opinions(pool, world, settled.records, record, address)),
                     proven=_proven(record, view, world),
                     leaving=record.leaving_since is not None,
-                    disowned="it shows a foreign host key" if isinstance(view, Impostor) else "",
+                    disowned="it shows a foreign host key" if record.pinned and isinstance(view, Impostor) else "",
                 )
             )
     return tuple(found)

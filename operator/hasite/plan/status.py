@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hasite.api.common import Condition
+from hasite.api.common import Condition, DropletRecord
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
 from hasite.plan.pool import PoolPlan, PoolWorld
@@ -67,12 +67,16 @@ def kstatus(problems: Sequence[Problem], progressing: str | None) -> tuple[Condi
     )
 
 
-def machine_problems(machines: Mapping[str, MachineView | Impostor | Unknown]) -> list[Problem]:
-    """What machines say of themselves."""
+def machine_problems(
+    records: Sequence[DropletRecord], machines: Mapping[str, MachineView | Impostor | Unknown]
+) -> list[Problem]:
+    """What machines say of themselves. A machine may show a stray host key while its bootstrap runs."""
     found: list[Problem] = []
-    for name, view in sorted(machines.items()):
+    for record in sorted(records, key=lambda r: r.name):
+        name, view = record.name, machines.get(record.name)
         if isinstance(view, Impostor):
-            found.append(Problem("HostKeyMismatch", f"{name} shows a host key that is not its own: {view.shown}", True))
+            if record.pinned:
+                found.append(Problem("HostKeyMismatch", view.shown, True))
         elif isinstance(view, MachineView) and view.cloud_init == "error":
             found.append(Problem("BootstrapFailed", f"cloud-init of {name} failed: {view.cloud_init_error}", True))
     return found
@@ -89,7 +93,7 @@ def pool_report(
     up = [name for name in wanted if any(m.location == name for m in serving)]
     down = sorted({a.location for a in status.addresses if a.withdrawals and a.state == "Withdrawn"} - set(up))
     problems = [Problem(r.reason, r.message, True) for r in plan.refusals]
-    problems += list(failures) + machine_problems(world.machines)
+    problems += list(failures) + machine_problems(status.droplets, world.machines)
     problems += [
         Problem("ConfigurationRejected", f"{name}: {words}", True) for name, words in sorted(world.rejected.items())
     ]
@@ -150,7 +154,7 @@ def site_report(
     wanted = len(spec.locations) * spec.app.replicas_per_location
     serving = sum(m.serving and not m.leaving for m in members)
     problems = [Problem(r.reason, r.message, True) for r in plan.refusals]
-    problems += list(failures) + machine_problems(world.machines)
+    problems += list(failures) + machine_problems(status.droplets, world.machines)
     problems += _pool_problems(pool)
     progressing = _progress(plan, serving, wanted, serving >= wanted)
     if progressing is None and pool is not None and not _is(pool, "Ready", "True"):

@@ -209,7 +209,8 @@ def describe(step: Step) -> str:
     verb = type(step).__name__
     match step:
         case CreateRecord() | UpdateRecord() | DeleteRecord():
-            subject = f"{step.record.type} {step.record.name}.{step.zone} {step.record.data}"
+            name = step.zone if step.record.name == "@" else f"{step.record.name}.{step.zone}"
+            subject = f"{step.record.type} {name} {step.record.data}"
         case CreateFirewall() | UpdateFirewall():
             subject = step.firewall.name
         case CreateZone() | DestroyZone():

@@ -3,17 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 import asyncssh
 
 from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Resource
 from hasite.clouds.accounts import Accounts
-from hasite.clouds.digitalocean import DigitalOcean
 from hasite.config import Config
+from hasite.dns.accounts import DnsAccounts
 from hasite.dns.authorities import DnsAuthorities
-from hasite.dns.digitalocean import DigitalOceanDns
 from hasite.errors import Transient
 from hasite.kube.base import Kube, Leadership
 from hasite.machines.bootstrap import generate_host_key
@@ -74,11 +72,11 @@ async def build(
     machines = SshMachines(await client_key(kube, config.namespace))
     accounts = Accounts(config.digitalocean_endpoint, _ApiMetrics(metrics))
 
-    names: WeakKeyDictionary[DigitalOcean, DigitalOceanDns] = WeakKeyDictionary()
+    names = DnsAccounts()
 
     def account(token: str) -> Account:
         cloud = accounts.get(token)
-        return Account(cloud, names.setdefault(cloud, DigitalOceanDns(cloud.api)))
+        return Account(cloud, names.get(cloud))
 
     def wake(owner: Owner, urgent: bool) -> None:
         kind, namespace, name = owner

@@ -48,6 +48,8 @@ R = TypeVar("R", HASite, LoadBalancerPool)
 
 _log = logging.getLogger(__name__)
 
+DnsStep = CreateZone | DestroyZone | CreateRecord | UpdateRecord | DeleteRecord
+ProviderStep = DnsStep | CreateFirewall | UpdateFirewall | DestroyFirewall | ApplyPool | DeletePool
 DNS_STEPS = (CreateZone, DestroyZone, CreateRecord, UpdateRecord, DeleteRecord)
 PROVIDER_STEPS = (CreateFirewall, UpdateFirewall, DestroyFirewall, ApplyPool, DeletePool)
 
@@ -192,40 +194,35 @@ class Application(Generic[R]):
             case _:
                 await self._do_provider(step)
 
-    async def _do_provider(
-        self,
-        step: CreateFirewall
-        | UpdateFirewall
-        | DestroyFirewall
-        | CreateZone
-        | DestroyZone
-        | CreateRecord
-        | UpdateRecord
-        | DeleteRecord
-        | ApplyPool
-        | DeletePool,
-    ) -> None:
+    async def _do_provider(self, step: ProviderStep) -> None:
+        cloud = self._cloud.cloud
         match step:
             case CreateFirewall():
-                await self._cloud.cloud.create_firewall(step.firewall)
+                await cloud.create_firewall(step.firewall)
             case UpdateFirewall():
-                await self._cloud.cloud.update_firewall(step.firewall)
+                await cloud.update_firewall(step.firewall)
             case DestroyFirewall():
-                await self._cloud.cloud.destroy_firewall(step.firewall_id)
-            case CreateZone():
-                await self._cloud.dns.create_zone(step.zone)
-            case DestroyZone():
-                await self._cloud.dns.destroy_zone(step.zone)
-            case CreateRecord():
-                await self._cloud.dns.create_record(step.zone, step.record)
-            case UpdateRecord():
-                await self._cloud.dns.update_record(step.zone, step.record)
-            case DeleteRecord():
-                await self._cloud.dns.delete_record(step.zone, step.record.id)
+                await cloud.destroy_firewall(step.firewall_id)
             case ApplyPool():
                 await self.services.kube.apply(step.manifest)
             case DeletePool():
                 await self.services.kube.delete(LoadBalancerPool, self.owner.namespace, step.name, step.uid)
+            case _:
+                await self._do_dns(step)
+
+    async def _do_dns(self, step: DnsStep) -> None:
+        dns = self._cloud.dns
+        match step:
+            case CreateZone():
+                await dns.create_zone(step.zone)
+            case DestroyZone():
+                await dns.destroy_zone(step.zone)
+            case CreateRecord():
+                await dns.create_record(step.zone, step.record)
+            case UpdateRecord():
+                await dns.update_record(step.zone, step.record)
+            case DeleteRecord():
+                await dns.delete_record(step.zone, step.record.id)
             case _:
                 assert_never(step)
 
@@ -258,10 +255,12 @@ class Application(Generic[R]):
     async def _stage_host_key(self, step: StageHostKey) -> None:
         key = await self.services.ops.stage_host_key(await self.session(step.name))
         await self._change_record(step.name, {"host_key": key})
+        self.services.watch.retarget(target_of(self.record(step.name)))
 
     async def _activate_host_key(self, step: ActivateHostKey) -> None:
         await self.services.ops.activate_host_key(await self.session(step.name))
         own: DropletRecord = self.record(step.name).model_copy(update={"bootstrap_keys": ()})
+        self.services.watch.retarget(target_of(own))
         await self.services.machines.drop(step.name)
         await self.services.machines.session(target_of(own))
         await self._change_record(step.name, {"bootstrap_keys": ()})

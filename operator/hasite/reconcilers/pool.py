@@ -189,7 +189,7 @@ class PoolReconciler:
         return found
 
     async def _observe_dns(self, pool: LoadBalancerPool, account: Account, world: PoolWorld) -> PoolWorld:
-        """Asks the authoritative servers; reads the zone at the provider only when their answers are not the ones wanted."""
+        """Asks the authoritative servers; reads the zone only when their answers are not the ones wanted."""
         settled = settle_pool(pool, world)
         publication = publication_of(pool, world, settled) if not pool.deleting else Publication((), None)
         wish = dns_wish(pool, world, settled, publication)

@@ -3,28 +3,17 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from hasite.clouds.base import Cloud
 from hasite.dns.base import Authorities, DnsProvider
 from hasite.kube.base import Kube, Leadership
-from hasite.machines.base import Machines, Session
+from hasite.machines.base import Machines
 from hasite.machines.bootstrap import HostKey
+from hasite.machines.ops import Operations
 from hasite.metrics import Metrics
-from hasite.plan.world import MachineView
 from hasite.proxies.base import Proxy
 from hasite.reconcilers.loop import Wakes
 from hasite.reconcilers.watch import Watch
-
-
-class Ops(Protocol):
-    """``machines.ops.MachineOps``."""
-
-    async def observe(self, session: Session, now: float) -> MachineView: ...
-
-    async def stage_host_key(self, session: Session) -> str: ...
-
-    async def activate_host_key(self, session: Session) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class Services:
     account: Callable[[str], Account]
     authorities: Authorities
     machines: Machines
-    ops: Ops
+    ops: Operations
     engines: Mapping[str, Proxy]
     watch: Watch
     wakes: Wakes
@@ -55,6 +44,3 @@ class Services:
     clock: Callable[[], float] = time.time
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """The last token of each Secret, for resources that are deleted together with it."""
-
-
-Status = Mapping[str, Any]

@@ -6,7 +6,7 @@ It decides nothing: it counts, remembers what it saw last, and wakes the owner w
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -27,10 +27,8 @@ Owner = tuple[str, str, str]
 """Kind, namespace, name."""
 
 
-class Observe(Protocol):
-    """``MachineOps.observe``."""
-
-    async def __call__(self, session: Session, now: float) -> MachineView: ...
+Observe = Callable[[Session, float], Awaitable[MachineView]]
+"""``Operations.observe``."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,10 @@ class Watch(Protocol):
 
     def look_again(self, name: str) -> None:
         """Something was changed on the machine: look at it in full, now."""
+        ...
+
+    def retarget(self, target: Target) -> None:
+        """From now on this machine shows these host keys."""
         ...
 
 
@@ -103,6 +105,7 @@ class Watcher:
         self._http: aiohttp.ClientSession | None = None
 
     def follow(self, owner: Owner, targets: Sequence[WatchTarget]) -> None:
+        """See ``Watch``."""
         before = self._targets.get(owner, {})
         after = {t.target.name: t for t in targets}
         self._targets[owner] = after
@@ -125,15 +128,24 @@ class Watcher:
             del self._targets[owner]
 
     def machine(self, name: str) -> MachineView | Impostor | Unknown:
+        """See ``Watch``."""
         return self._views.get(name, Unknown("it was not reached yet"))
 
     def probe(self, address: str) -> Probe | None:
+        """See ``Watch``."""
         return self._probes.get(address)
 
     def look_again(self, name: str) -> None:
+        """See ``Watch``."""
         self._full.add(name)
         if name in self._poked:
             self._poked[name].set()
+
+    def retarget(self, target: Target) -> None:
+        """See ``Watch``."""
+        for targets in self._targets.values():
+            if target.name in targets:
+                targets[target.name] = replace(targets[target.name], target=target)
 
     async def close(self) -> None:
         """Ends everything."""
