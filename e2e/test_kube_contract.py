@@ -1,4 +1,4 @@
-"""The client keeps what ``Kube`` promises, on a real API server and with no more rights than it needs; so does the Lease.
+"""The client and the Lease keep their promises on a real API server, with no more rights than the operator needs.
 
 Needs no root.
 """
@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from e2e.operator_cluster import NAMESPACE, OperatorCluster, operator_cluster
 from hasite.api import HASite
 from hasite.api.common import API_VERSION, Resource
 from hasite.errors import Permanent, Unauthorized, Unreachable
 from hasite.kube.client import KubeClient
 from hasite.kube.lease import Lease, LeaseTimes, unique_identity
 from hasite.kube.transport import Request, Transport, configuration, path_of
+
+from e2e.operator_cluster import NAMESPACE, OperatorCluster, operator_cluster
 from tests.contract.kube_suite import Json, KubeSuite, site, until
 
 pytestmark = pytest.mark.timeout(1800)
@@ -122,7 +122,7 @@ async def test_what_the_operator_has_no_right_to_is_unauthorized(transport: Tran
 async def test_a_manifest_that_the_schema_refuses_is_permanent_in_its_own_words(kube: KubeClient, user: Admin) -> None:
     manifest = site(user.namespace)
     manifest["spec"]["app"]["port"] = 70000
-    with pytest.raises(Permanent, match="spec.app.port"):
+    with pytest.raises(Permanent, match=r"spec\.app\.port"):
         await kube.apply(manifest)
 
 

@@ -3,6 +3,7 @@
 Needs no root. The reconcilers are probes; what HASite itself does is proved elsewhere.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -106,9 +107,12 @@ def operator(cluster: OperatorCluster, directory: Path, name: str = "one", lease
         yield Operator(process, port, log)
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(8)
+        finally:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 @contextmanager
@@ -124,7 +128,9 @@ def create(cluster: OperatorCluster, name: str = "shop") -> dict[str, Any]:
 
 
 def get(cluster: OperatorCluster, kind: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(cluster.kubectl("get", kind, name, "-n", SITES, "-o", "json"))
+    found: dict[str, Any] = json.loads(
+        cluster.kubectl("get", kind, name, "-n", SITES, "-o", "json", "--show-managed-fields")
+    )
     return found
 
 
@@ -200,8 +206,8 @@ def test_what_runs_is_alive_ready_and_measured(cluster: OperatorCluster, tmp_pat
         until(lambda: one.reconciled("HASite/shop"))
         assert one.page("/healthz")[0] == 200
         assert one.page("/readyz") == (200, "watch: ok\nlease: ok\n")
+        until(lambda: 'hasite_reconcile_total{kind="HASite",result="ok"}' in one.page("/metrics")[1])
         text = one.page("/metrics")[1]
-        assert 'hasite_reconcile_total{kind="HASite",result="ok"}' in text
         assert 'hasite_api_calls_total{endpoint="get HASite",provider="kubernetes",status="200"}' in text
 
 
@@ -248,8 +254,6 @@ def test_an_api_server_that_restarts_is_waited_for(cluster: OperatorCluster, tmp
     with leader(cluster, tmp_path, lease=60) as one:
         until(lambda: one.reconciled("HASite/shop"))
         pid = cluster.plane.status()["kube-apiserver"]
-        import asyncio
-
         asyncio.run(cluster.plane.restart_apiserver(down_for=3))
         assert cluster.plane.status()["kube-apiserver"] != pid
         create(cluster, "blog")

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import pytest
-
 from hasite.api import HASite, LoadBalancerPool
 from hasite.api.common import API_VERSION, FINALIZER, Resource
 from hasite.errors import Conflict, Permanent
@@ -82,7 +81,7 @@ def secret(namespace: str, name: str, **values: str) -> Json:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Waits for what happens in the background. The garbage collector looks for new kinds twice a minute."""
     async with asyncio.timeout(75):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - any condition
             await asyncio.sleep(0.05)
 
 

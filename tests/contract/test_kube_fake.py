@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-
 from hasite.api import HASite
 from hasite.api.common import Resource
 from hasite.errors import Unreachable
+
 from tests.contract.kube_suite import Json, KubeSuite, site
 from tests.fakes.kube import FakeKube
 

@@ -2,20 +2,20 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncssh
 import pytest
 import pytest_asyncio
-from hasite.errors import HostKeyMismatch, Permanent, Transient, Unauthorized, Unreachable
+from hasite.errors import HostKeyMismatch, Permanent, Unauthorized, Unreachable
 from hasite.machines.base import Target
 from hasite.machines.ssh import SshMachines
 
-from tests.contract.sshd import Sshd, free_port, running_sshd, until
+from tests.contract.sshd import Sshd, running_sshd, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the machine's user is root")
 
@@ -44,10 +44,6 @@ async def test_a_command_gives_its_status_and_both_outputs(server: Sshd, machine
     assert session.host_key == server.host_key
 
 
-async def test_a_session_is_kept_open(server: Sshd, machines: SshMachines) -> None:
-    assert await machines.session(server.target()) is await machines.session(server.target())
-
-
 async def test_concurrent_callers_share_one_connection_attempt(server: Sshd, machines: SshMachines) -> None:
     sessions = await asyncio.gather(*(machines.session(server.target()) for _ in range(20)))
     assert len({id(session) for session in sessions}) == 1
@@ -63,17 +59,9 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_with_it(server: S
     assert (await second).alive
 
 
-async def test_a_foreign_host_key_is_refused_and_named(server: Sshd, machines: SshMachines) -> None:
-    ours = public_line(asyncssh.generate_private_key("ssh-ed25519"))
-    with pytest.raises(HostKeyMismatch) as raised:
-        await machines.session(server.target(ours))
-    assert server.host_key in str(raised.value)
-    assert asyncssh.import_public_key(server.host_key).get_fingerprint() in str(raised.value)
-
-
 async def test_a_machine_without_a_key_of_a_known_type_is_a_mismatch(server: Sshd, machines: SshMachines) -> None:
     ours = public_line(asyncssh.generate_private_key("ecdsa-sha2-nistp256"))
-    with pytest.raises(HostKeyMismatch, match=server.host_key.split()[1].replace("+", r"\\+")):
+    with pytest.raises(HostKeyMismatch, match=re.escape(server.host_key)):
         await machines.session(server.target(ours))
 
 
@@ -82,26 +70,10 @@ async def test_any_of_several_known_host_keys_will_do(server: Sshd, machines: Ss
     assert (await machines.session(server.target(other, server.host_key))).host_key == server.host_key
 
 
-async def test_a_key_that_is_not_acceptable_any_more_ends_the_kept_session(server: Sshd, machines: SshMachines) -> None:
-    await machines.session(server.target())
-    with pytest.raises(HostKeyMismatch):
-        await machines.session(server.target(public_line(asyncssh.generate_private_key("ssh-ed25519"))))
-
-
-async def test_a_target_without_host_keys_is_never_connected_to(server: Sshd, machines: SshMachines) -> None:
-    with pytest.raises(Permanent):
-        await machines.session(Target("machine", "127.0.0.1", (), server.port))
-
-
 async def test_a_refused_client_key_is_unauthorized(server: Sshd) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519").export_private_key("openssh").decode()
     with pytest.raises(Unauthorized):
         await SshMachines(key).session(server.target())
-
-
-async def test_a_closed_port_is_unreachable(machines: SshMachines, server: Sshd) -> None:
-    with pytest.raises(Unreachable):
-        await machines.session(Target("other", "127.0.0.1", (server.host_key,), free_port()))
 
 
 async def test_a_port_that_never_speaks_is_unreachable_after_the_timeout(machines: SshMachines, server: Sshd) -> None:
@@ -111,14 +83,6 @@ async def test_a_port_that_never_speaks_is_unreachable_after_the_timeout(machine
         target = Target("other", "127.0.0.1", (server.host_key,), silent.getsockname()[1])
         with pytest.raises(Unreachable):
             await machines.session(target, timeout=0.3)
-
-
-async def test_a_broken_connection_is_replaced(server: Sshd, machines: SshMachines) -> None:
-    session = await machines.session(server.target())
-    os.kill(server.children()[0], signal.SIGKILL)
-    with pytest.raises(Unreachable):
-        await session.run("sleep 30", timeout=5.0)
-    assert (await (await machines.session(server.target())).run("echo back")).stdout == "back\n"
 
 
 async def test_a_connection_that_falls_silent_is_found_by_keepalives(
@@ -141,11 +105,6 @@ async def test_a_command_without_end_is_unreachable_and_the_session_lives(server
     assert (await session.run("echo on")).stdout == "on\n"
 
 
-async def test_a_file_that_is_not_there_is_none(server: Sshd, machines: SshMachines, tmp_path: Path) -> None:
-    session = await machines.session(server.target())
-    assert await session.read(f"{tmp_path}/no such file") is None
-
-
 async def test_a_file_that_cannot_be_read_is_an_error(server: Sshd, machines: SshMachines, tmp_path: Path) -> None:
     session = await machines.session(server.target())
     with pytest.raises(Permanent, match="Is a directory"):
@@ -164,26 +123,6 @@ async def test_what_was_written_is_read_back_under_any_name(
     assert set(os.listdir(tmp_path)) == {name, "machine"}
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
-    yield small
-    subprocess.run(["umount", str(small)], check=True)
-
-
-async def test_a_full_disk_leaves_the_old_file_and_says_so(
-    server: Sshd, machines: SshMachines, small_disk: Path
-) -> None:
-    session = await machines.session(server.target())
-    await session.write(f"{small_disk}/file", b"old")
-    with pytest.raises(Permanent, match="No space left on device"):
-        await session.write(f"{small_disk}/file", b"x" * 200_000)
-    assert await session.read(f"{small_disk}/file") == b"old"
-    assert os.listdir(small_disk) == ["file"]
-
-
 async def test_a_unix_socket_is_asked_to_its_end(server: Sshd, machines: SshMachines, tmp_path: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"you said " + await reader.readline() + b"x" * 300_000)
@@ -193,15 +132,6 @@ async def test_a_unix_socket_is_asked_to_its_end(server: Sshd, machines: SshMach
     async with await asyncio.start_unix_server(answer, f"{tmp_path}/s"):
         session = await machines.session(server.target())
         assert await session.unix_request(f"{tmp_path}/s", b"hello\n") == b"you said hello\n" + b"x" * 300_000
-
-
-async def test_a_unix_socket_where_nobody_listens_is_transient_but_not_unreachable(
-    server: Sshd, machines: SshMachines, tmp_path: Path
-) -> None:
-    session = await machines.session(server.target())
-    with pytest.raises(Transient) as raised:
-        await session.unix_request(f"{tmp_path}/absent", b"")
-    assert not isinstance(raised.value, Unreachable)
 
 
 async def test_a_unix_socket_that_never_answers_is_unreachable(

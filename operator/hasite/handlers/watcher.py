@@ -30,7 +30,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = WATCH_SECONDS + 30
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = (0.5, 1, 2, 3, 5, 5, 5)
+    settings.networking.error_backoffs = (0.5, *([1.0] * 10))
     # Its own last resort kills the process; here the main thread decides about that.
     settings.process.ultimate_exiting_timeout = None
     return settings

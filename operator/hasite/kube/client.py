@@ -1,5 +1,6 @@
 """The API server itself, behind the ``Kube`` interface."""
 
+import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 from hasite.api import GROUP, VERSION, HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import API_VERSION, FINALIZER, Resource
-from hasite.errors import Conflict, Permanent
+from hasite.errors import Conflict, Permanent, Unauthorized
 from hasite.kube.base import Kube
 from hasite.kube.events import EventRecorder
 from hasite.kube.transport import NotFound, Request, Transport, path_of
@@ -17,6 +18,9 @@ R = TypeVar("R", bound=Resource)
 
 KINDS: Final[tuple[type[Resource], ...]] = (HASite, LoadBalancerPool, ReplicatedDatabase)
 FIELD_MANAGER: Final = "hasite"
+FORBIDDEN_AGAIN: Final = (0.5, 1.0, 2.0)
+"""Seconds before a refused call is tried again: an API server that has just started refuses everybody for a moment,
+until it knows its roles."""
 PAGE: Final = 500
 """Objects in one answer to a list."""
 
@@ -77,7 +81,7 @@ class KubeClient(Kube):
     async def apply(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         """Creates what is absent. Fields that only others have set stay theirs."""
         metadata = manifest["metadata"]
-        return await self._transport.call(
+        return await self._send(
             Request(
                 "PATCH",
                 _path(manifest["apiVersion"], _plural(manifest), metadata["namespace"], metadata["name"]),
@@ -103,7 +107,7 @@ class KubeClient(Kube):
     async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """Read by name: no right to list Secrets is needed."""
         try:
-            answer = await self._transport.call(Request("GET", _path("v1", "secrets", namespace, name), "get Secret"))
+            answer = await self._send(Request("GET", _path("v1", "secrets", namespace, name), "get Secret"))
         except NotFound:
             return None
         return _secret_data(answer)
@@ -113,7 +117,7 @@ class KubeClient(Kube):
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         request = Request("POST", _path("v1", "secrets", namespace), "create Secret", body=manifest)
         try:
-            return _secret_data(await self._transport.call(request))
+            return _secret_data(await self._send(request))
         except Conflict:
             existing = await self.secret(namespace, name)
             if existing is None:
@@ -132,7 +136,7 @@ class KubeClient(Kube):
         items: list[R] = []
         query = {"limit": str(PAGE)}
         while True:
-            answer = await self._transport.call(
+            answer = await self._send(
                 Request("GET", _path(API_VERSION, kind.PLURAL, namespace), f"list {kind.KIND}", query=query)
             )
             # The items of a list carry neither apiVersion nor kind for some resources.
@@ -153,6 +157,14 @@ class KubeClient(Kube):
     ) -> dict[str, Any]:
         label = f"{method.lower()} {'/'.join((kind.KIND, *path[2:]))}"
         request = Request(method, _path(API_VERSION, kind.PLURAL, *path), label, body=body, content_type=content_type)
+        return await self._send(request)
+
+    async def _send(self, request: Request) -> dict[str, Any]:
+        for pause in FORBIDDEN_AGAIN:
+            try:
+                return await self._transport.call(request)
+            except Unauthorized:
+                await asyncio.sleep(pause)
         return await self._transport.call(request)
 
 

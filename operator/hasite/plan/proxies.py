@@ -32,8 +32,8 @@ class Check:
 class ProxyModel:
     """Frontends and backends of one load balancer.
 
-    It listens on 80 for any Host; ``port`` is the app servers'. ``GET ALIVE_PATH`` is answered by the
-    proxy itself: 200 while at least one Active server is up, else 503; it is what the operator and the peers probe. ``peers`` are the
+    It listens on 80 for any Host; ``port`` is the app servers'. ``GET ALIVE_PATH`` is answered by the proxy itself: 200
+    while at least one Active server is up, else 503; it is what the operator and the peers probe. ``peers`` are the
     addresses of the load balancers of other locations, each checked at that path every ``probe_interval`` seconds
     (``probe_timeout``, two failures down, two successes up).
     """

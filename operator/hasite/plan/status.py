@@ -138,7 +138,7 @@ def _progress(plan: PoolPlan | SitePlan, serving: int, wanted: int, complete: bo
 
 def _blindness(status: LoadBalancerPoolStatus, world: PoolWorld) -> tuple[bool, str, str]:
     """The operator that reaches no load balancer in any way changes nothing."""
-    addresses = [a.address for a in status.addresses]
+    addresses = [a.address for a in status.addresses if a.state == "Published"]
     probes = [world.probes[a] for a in addresses if a in world.probes]
     views = [v for v in world.machines.values() if isinstance(v, MachineView)]
     blind = bool(probes) and not views and all(p.up is False for p in probes)

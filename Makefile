@@ -1,0 +1,62 @@
+# HASite: `make` alone lists what there is. Everything below needs Debian 12 (or later) and root for the local world.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup test check format generate constraints warm e2e bench demo demo-drop demo-restore watch down
+
+PY := .venv/bin/python
+LOCATION ?= new-york
+HOW ?= power
+export PYTHONUNBUFFERED := 1
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## once: system packages, Python environment (a second when it was done before)
+	@scripts/setup.sh
+
+test: setup ## the fast suite, seconds
+	$(PY) -m pytest -q
+
+check: setup ## format, lint, types, layers, generated files, fast suite: under a minute
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --config pyproject.toml
+	$(PY) tools/generate.py --check
+	$(PY) -m pytest -q
+
+format: setup ## let ruff put the code in order
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+generate: setup ## CRDs, manifests and reference page from the typed models
+	$(PY) tools/generate.py
+
+constraints: setup ## move the tested versions of all libraries up
+	.venv/bin/uv pip compile -q pyproject.toml --group dev --no-annotate --no-header --no-emit-index-url \
+		--python-version 3.11 --universal --upgrade -o constraints.txt
+	echo "uv==$$(.venv/bin/uv --version | cut -d' ' -f2)" >> constraints.txt
+
+warm: setup ## once: control plane (ten minutes), machine image, package archive, side by side
+	$(PY) -m e2e.demo warm
+
+e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
+	$(PY) -m pytest -q e2e
+
+bench: warm ## the figures of docs/performance.md
+	$(PY) -m e2e.bench
+
+demo: warm ## a site at two datacentres of the local world, ready to be broken
+	$(PY) -m e2e.demo up
+
+demo-drop: ## LOCATION=new-york [HOW=power|cut|in|out]: a datacentre goes dark
+	$(PY) -m e2e.world drop $(LOCATION) --how $(HOW)
+
+demo-restore: ## everything that was broken is mended
+	$(PY) -m e2e.world restore
+
+watch: ## live view: requests by location, DNS answers, decisions
+	$(PY) -m e2e.demo watch
+
+down: ## end the local world, also one that crashed; nothing stays behind
+	$(PY) -m e2e.world down
