@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from e2e.controlplane.build import build
 from e2e.controlplane.tools import Tools, tools, tools_in
@@ -63,7 +64,7 @@ async def running(directory: Path, programs: Tools) -> AsyncIterator[ControlPlan
         await control_plane.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def control_plane(programs: Tools, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
     async with running(tmp_path_factory.mktemp("control-plane"), programs) as started:
         yield started
@@ -170,12 +171,13 @@ async def test_objects_and_kubeconfigs_outlive_a_restart_of_the_api_server(contr
 
 
 async def test_an_open_watch_does_not_hold_up_a_restart_of_the_api_server(control_plane: ControlPlane) -> None:
+    await create(control_plane, config_map("watched"))
     watcher = await asyncio.create_subprocess_exec(
         *control_plane.kubectl, "get", "configmaps", "--watch", stdout=asyncio.subprocess.PIPE
     )
     assert watcher.stdout is not None
-    await watcher.stdout.readline()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
+        await watcher.stdout.readline()
         await control_plane.restart_apiserver()
         await watcher.wait()
 

@@ -11,7 +11,7 @@ PACKAGES=(
     python3-venv ca-certificates curl procps util-linux iproute2
     mmdebstrap systemd-container nftables apt-utils   # machines and their network
     knot knot-dnsutils                                # authoritative name servers
-    haproxy openssh-server socat                      # contract tests of the fast suite
+    haproxy openssh-server                            # contract tests of the fast suite
 )
 SERVICES=(knot haproxy ssh)
 POLICY=/usr/sbin/policy-rc.d

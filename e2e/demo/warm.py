@@ -1,6 +1,5 @@
 """What takes long and is done once: the control plane's programs, the machines' image, their package archive."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +35,3 @@ def _machines(slug: str, progress: Progress) -> Callable[[], object]:
         ensure_archive(slug, progress=progress)
 
     return build
-
-
-if __name__ == "__main__":
-    sys.exit(warm())

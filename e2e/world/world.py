@@ -135,7 +135,7 @@ class World:
         with log.open("ab") as output:
             process = run_in(
                 self.network.namespace("ops"),
-                [sys.executable, "-m", "hasite.main", "run"],
+                [sys.executable, "-OO", "-m", "hasite.main", "run"],
                 env=settings,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hasite.proxies import ENGINES
 from hasite.proxies.haproxy_render import mark_of, render
 from hasite.proxies.haproxy_states import carried_states
 from hasite.proxies.haproxy_stats import parse_statistics
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.golden import assert_golden
@@ -135,6 +136,38 @@ def test_no_string_breaks_out_of_its_place(text: str, place: str) -> None:
         rb"[\"'\\$#]",
         b"\n".join(config.split(b"\n")[2:]).replace(b'"alive\\n"', b"").replace(b'"no server is up\\n"', b""),
     )
+
+
+LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+ADDRESS = st.ip_addresses().map(str).filter(lambda address: "%" not in address)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> ProxyModel:
+    """What the schema of the resources lets through."""
+    names = draw(st.lists(LABEL, max_size=6, unique=True))
+    states = st.sampled_from(["Candidate", "Active", "Draining"])
+    path = "/" + draw(st.text(alphabet="abzAZ09._~!&*+,=:@%/?-", max_size=60))
+    return replace(
+        MODEL,
+        name=draw(LABEL),
+        domain=".".join(draw(st.lists(LABEL, min_size=1, max_size=4))),
+        port=draw(st.integers(1, 65535)),
+        upstreams=tuple(Upstream(name, draw(ADDRESS), draw(states), draw(st.booleans())) for name in names),
+        peers=tuple(draw(st.lists(ADDRESS, max_size=4, unique=True))),
+        check=Check(path, draw(st.floats(0.25, 60)), draw(st.floats(0.1, 60)), draw(st.integers(1, 20)), 2),
+    )
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+@settings(max_examples=25, deadline=None)
+@given(models())
+def test_haproxy_accepts_whatever_the_schema_lets_through(model: ProxyModel) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(render(model))
+        file.flush()
+        done = subprocess.run(["haproxy", "-c", "-f", file.name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_new_server_starts_down_and_a_new_peer_starts_unjudged() -> None:

@@ -81,8 +81,9 @@ class Addresses:
             self.public[region] = self._pool(networks.public, range(FIRST_HOST, split + 1))
             self.reserved[region] = self._pool(networks.public, range(last, split, -1))
             self.ipv6[region] = self._pool(networks.ipv6, range(FIRST_HOST, 2**32))
-        self._public_networks = [ipaddress.ip_network(networks.public) for networks in plan.values()]
-        self._public_networks6 = [ipaddress.ip_network(networks.ipv6) for networks in plan.values()]
+        cidrs = [cidr for networks in plan.values() for cidr in (networks.public, networks.ipv6)]
+        self._public_networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+        self._known: dict[str, bool] = {}
 
     def add_private(self, key: str, cidr: str) -> None:
         """Open the pool of a private network."""
@@ -91,11 +92,17 @@ class Addresses:
 
     def is_public(self, address: str) -> bool:
         """Whether the address is one that this cloud gives out to droplets or as a reserved IP."""
+        known = self._known.get(address)
+        if known is None:
+            known = self._known[address] = self._in_public_network(address)
+        return known
+
+    def _in_public_network(self, address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in (*self._public_networks, *self._public_networks6))
+        return any(parsed in network for network in self._public_networks)
 
     def _pool(self, cidr: str, hosts: range) -> Pool:
         network = ipaddress.ip_network(cidr)

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 from .backend import FirewallRule
 from .core import Core
@@ -63,10 +64,15 @@ def _resolve_rule(state: State, rule: Rule, by_tag: defaultdict[str, set[int]]) 
 
 def _sources(state: State, target: Target, by_tag: defaultdict[str, set[int]]) -> Iterable[str]:
     for address in target.addresses:
-        yield str(ipaddress.ip_network(address, strict=False))
+        yield _cidr(address)
     for id_ in {*target.droplet_ids, *(id_ for tag in target.tags for id_ in by_tag[tag])}:
         if (droplet := state.droplets.get(id_)) is not None:
-            yield from (str(ipaddress.ip_network(address)) for address in droplet.addresses())
+            yield from map(_cidr, droplet.addresses())
+
+
+@lru_cache(maxsize=20_000)
+def _cidr(address: str) -> str:
+    return str(ipaddress.ip_network(address, strict=False))
 
 
 def _unfiltered(core: Core) -> bool:

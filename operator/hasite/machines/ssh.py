@@ -5,6 +5,7 @@ shown, is in the arguments alone.
 """
 
 import asyncio
+import logging
 import posixpath
 import secrets
 import shlex
@@ -166,6 +167,7 @@ class SshMachines:
             self._client_key = asyncssh.import_private_key(client_key)
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise Permanent(f"the SSH private key cannot be read: {error}", reason="InvalidSSHKey") from error
+        asyncssh.set_log_level(logging.WARNING)
         self._sessions: dict[str, tuple[Target, SshSession]] = {}
         self._attempts: dict[str, tuple[Target, asyncio.Task[SshSession]]] = {}
 

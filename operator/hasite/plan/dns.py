@@ -87,13 +87,13 @@ def seen_everywhere(address: str, answers: Answers) -> bool:
 
 
 def agrees(wish: DnsWish, answers: Answers, zone_file: str | None) -> bool:
-    """A read of the zone at the provider can be spared: all servers answer what is wanted, and nothing is doubled."""
-    if not answers or wish.delete_all:
+    """A read of the zone at the provider can be spared: the servers that answer say what is wanted, nothing is doubled."""
+    known = [answer for answer in answers.values() if isinstance(answer, Answer)]
+    if not known or wish.delete_all:
         return False
     text = owner_text(wish.owner)
-    for answer in answers.values():
-        if isinstance(answer, Unknown) or answer.addresses != frozenset(wish.addresses) or text not in answer.txt:
-            return False
+    if any(answer.addresses != frozenset(wish.addresses) or text not in answer.txt for answer in known):
+        return False
     return zone_file is None or not _hint_of_drift(wish, zone_file)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, assert_never
 
-from hasite.api.common import DropletRecord
+from hasite.api.common import Claim, DropletRecord
 from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.clouds import limiter
@@ -51,6 +51,10 @@ _log = logging.getLogger(__name__)
 DnsStep = CreateZone | DestroyZone | CreateRecord | UpdateRecord | DeleteRecord
 ProviderStep = DnsStep | CreateFirewall | UpdateFirewall | DestroyFirewall | ApplyPool | DeletePool
 DNS_STEPS = (CreateZone, DestroyZone, CreateRecord, UpdateRecord, DeleteRecord)
+MACHINE_STEPS = (StageHostKey, ActivateHostKey, ConfigureProxy)
+"""Over SSH, each safe to be abandoned half-way: a machine that just died must not hold up what is urgent."""
+
+URGENT_POLL_SECONDS = 0.1
 PROVIDER_STEPS = (CreateFirewall, UpdateFirewall, DestroyFirewall, ApplyPool, DeletePool)
 
 
@@ -124,14 +128,31 @@ class Application(Generic[R]):
         with limiter.urgent() if any(isinstance(s, DeleteRecord) for s in dns) else _nothing():
             await self._lane(dns)
         await self._lane(provider)
-        results = await asyncio.gather(*(self._lane(lane) for lane in lanes.values()), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self._side_by_side(lanes)
+
+    async def _side_by_side(self, lanes: Mapping[str, Sequence[Step]]) -> None:
+        """Until all have ended, or something urgent came: then work on machines is given up, to be done again later."""
+        tasks = {asyncio.create_task(self._lane(lane), name=name): lane for name, lane in lanes.items()}
+        pending = set(tasks)
+        try:
+            while pending:
+                _, pending = await asyncio.wait(pending, timeout=URGENT_POLL_SECONDS)
+                if pending and self._urgent:
+                    on_machines = [t for t in pending if all(isinstance(s, MACHINE_STEPS) for s in tasks[t])]
+                    for task in on_machines:
+                        task.cancel()
+        finally:
+            for task in pending:
+                task.cancel()
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     async def _lane(self, steps: Sequence[Step]) -> None:
         for step in steps:
             if self._interrupted(step):
+                if isinstance(step, CreateDroplet):
+                    await self._unclaim(step.name)
                 return
             try:
                 await self._guarded(step)
@@ -148,10 +169,12 @@ class Application(Generic[R]):
 
     def _interrupted(self, step: Step) -> bool:
         """Something urgent came: what is not DNS can wait for the next plan, which follows at once."""
-        resource = self.resource
-        return not isinstance(step, DNS_STEPS) and self.services.wakes.urgent(
-            type(resource), resource.namespace, resource.name
-        )
+        return not isinstance(step, DNS_STEPS) and self._urgent
+
+    @property
+    def _urgent(self) -> bool:
+        mine = self.resource
+        return self.services.wakes.urgent(type(mine), mine.namespace, mine.name)
 
     async def _guarded(self, step: Step) -> None:
         if not self.services.leadership.is_leader():
@@ -247,10 +270,19 @@ class Application(Generic[R]):
         except Unclear:
             raise
         except HasiteError:
-            # Certainly not created: the claim must not hold the name for as long as an unclear one.
-            await self._change_record(step.name, None)
+            await self._unclaim(step.name)
             raise
         await self._change_record(step.name, {"droplet_id": droplet.id, "claim": None})
+
+    async def _unclaim(self, name: str) -> None:
+        """Certainly not asked for: the name must not be held for as long as by an unclear request.
+
+        Where an earlier request may still come through, the keys that it was given stay known.
+        """
+        record = self.record(name)
+        earlier = record.bootstrap_keys[:-1]
+        renewed = {"bootstrap_keys": earlier, "claim": Claim(by=self.services.leadership.identity, at=0.0)}
+        await self._change_record(name, renewed if earlier else None)
 
     async def _stage_host_key(self, step: StageHostKey) -> None:
         key = await self.services.ops.stage_host_key(await self.session(step.name))
