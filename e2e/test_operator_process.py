@@ -254,7 +254,7 @@ def test_an_api_server_that_restarts_is_waited_for(cluster: OperatorCluster, tmp
     with leader(cluster, tmp_path, lease=60) as one:
         until(lambda: one.reconciled("HASite/shop"))
         pid = cluster.plane.status()["kube-apiserver"]
-        asyncio.run(cluster.plane.restart_apiserver(down_for=3))
+        asyncio.run(cluster.plane.restart_apiserver(down_for=15))
         assert cluster.plane.status()["kube-apiserver"] != pid
         create(cluster, "blog")
         until(lambda: one.reconciled("HASite/blog"), 30)

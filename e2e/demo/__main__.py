@@ -18,7 +18,6 @@ def main(argv: list[str] | None = None) -> int:
     watch = commands.add_parser("watch", help="live view of the site")
     watch.add_argument("--rate", type=float, default=20.0, help="requests a second")
     watch.add_argument("--seconds", type=float, help="stop after this many seconds")
-    watch.add_argument("--picture", help="write the last view to this file, as SVG")
     options = parser.parse_args(argv)
     try:
         return _run(options)
@@ -42,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
         return asyncio.run(up())
     from e2e.demo.watch import watch
 
-    return asyncio.run(watch(options.rate, options.seconds, options.picture))
+    return asyncio.run(watch(options.rate, options.seconds))
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ async def up() -> int:
         if not await _wait(kube, decisions):
             print(f"not Ready after {READY_WITHIN:.0f} s: kubectl hasite status {NAME} -n {NAMESPACE}", file=sys.stderr)
             return 1
-    say(f"Ready {time.monotonic() - applied:.1f} s after apply, {time.monotonic() - started:.1f} s after the start")
-    _print_what_to_try(world, _environment(world))
+        say(f"Ready {time.monotonic() - applied:.1f} s after apply, {time.monotonic() - started:.1f} s after the start")
+        site, _ = await look(kube)
+    address = site.status.published.partition(",")[0] if site else ""
+    _print_what_to_try(world, _environment(world), address)
     return 0
 
 
@@ -95,7 +97,7 @@ def _environment(world: dict[str, Any]) -> Path:
     return file
 
 
-def _print_what_to_try(world: dict[str, Any], environment: Path) -> None:
+def _print_what_to_try(world: dict[str, Any], environment: Path, address: str) -> None:
     at_client = f"ip netns exec {world['client']}"
     print(
         f"""
@@ -106,13 +108,13 @@ The site is up, at two datacentres. To try, in another terminal:
   make demo-drop LOCATION=new-york     a datacentre goes dark (HOW=power; cut, in, out cut its network instead)
   make demo-restore                    it comes back
 
-  . {environment}           kubectl and its plugin for this world
+  . {environment}             kubectl and its plugin for this world
   kubectl get hasites -A -w
   kubectl hasite status shop -n shop   everything below the site, as a tree
   kubectl hasite plan shop -n shop     what the operator is about to do, and what it refuses to
   kubectl describe hasites shop -n shop
   {at_client} kdig +short shop.example.com @203.0.113.53
-  {at_client} curl -s --resolve '*:80:192.0.2.10' http://shop.example.com/
+  {at_client} curl -s --resolve '*:80:{address}' http://shop.example.com/
 
 To stop, and leave nothing behind: make down
 """

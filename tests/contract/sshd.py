@@ -78,7 +78,7 @@ def running_sshd(root: Path) -> Iterator[Sshd]:
         f"HostKey {ssh}/ssh_host_ed25519_key\n"
         f"Port {server.port}\nListenAddress 127.0.0.1\nPidFile {root}/sshd.pid\n"
         f"AuthorizedKeysFile {root}/authorized_keys\nPermitRootLogin prohibit-password\n"
-        "PasswordAuthentication no\nUsePAM no\nStrictModes no\nMaxSessions 20\n"
+        "PasswordAuthentication no\nUsePAM no\nStrictModes no\n"
     )
     server.start()
     try:

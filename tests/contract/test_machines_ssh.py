@@ -76,6 +76,14 @@ async def test_a_refused_client_key_is_unauthorized(server: Sshd) -> None:
         await SshMachines(key).session(server.target())
 
 
+async def test_more_commands_than_the_server_takes_at_once_wait_for_each_other(
+    server: Sshd, machines: SshMachines
+) -> None:
+    session = await machines.session(server.target())
+    done = await asyncio.gather(*(session.run(f"sleep 0.05; echo {n}", timeout=60.0) for n in range(25)))
+    assert [result.stdout for result in done] == [f"{n}\n" for n in range(25)]
+
+
 async def test_a_port_that_never_speaks_is_unreachable_after_the_timeout(machines: SshMachines, server: Sshd) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

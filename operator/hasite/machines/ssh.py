@@ -19,6 +19,8 @@ from hasite.machines.base import Result, Target
 
 KEEPALIVE_INTERVAL = 2
 KEEPALIVE_COUNT = 3
+MAX_COMMANDS = 8
+"""Commands at once on one connection. OpenSSH's MaxSessions is 10 unless it is configured."""
 MAX_UNIX_RESPONSE = 4 * 1024 * 1024
 RSA_SIGNATURES = ("rsa-sha2-256", "rsa-sha2-512")
 ABSENT_WORDS = b"No such file or directory"
@@ -68,6 +70,7 @@ class SshSession:
         self.name = name
         self.host_key = host_key
         self._connection = connection
+        self._commands = asyncio.Semaphore(MAX_COMMANDS)
 
     @property
     def alive(self) -> bool:
@@ -128,7 +131,7 @@ class SshSession:
 
     async def _run(self, command: str, stdin: bytes, limit: float) -> _Output:
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit), self._commands:
                 process = await self._connection.create_process(command, input=stdin, encoding=None)
                 try:
                     done = await process.wait()

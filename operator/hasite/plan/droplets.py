@@ -108,9 +108,8 @@ def _settle_claim(
     found = sight.by_name.get(record.name, Unknown("it was not looked up by name yet"))
     if isinstance(found, Unknown):
         return record, [], [Wait(f"whether {record.name} was created is not known: {found.why}", 2.0)]
-    ours = [d for d in found if is_ours(d, owner, role) or d.created_at >= claim.at - TAG_GRACE_SECONDS]
-    if ours:
-        droplet = min(ours, key=lambda d: d.id)
+    droplet = _made_under(claim, found, owner, role, now)
+    if droplet is not None:
         adopted = record.model_copy(update={"droplet_id": droplet.id, "claim": None})
         return _with_addresses(adopted, droplet), [], []
     if now - claim.at < CLAIM_SECONDS:
@@ -121,6 +120,14 @@ def _settle_claim(
     renewed = record.model_copy(update={"claim": Claim(by=identity, at=now)})
     step = CreateDroplet(record.name, record.location, record.region, role, "an earlier request for it left no droplet")
     return renewed, [step], []
+
+
+def _made_under(claim: Claim, found: Sequence[Droplet], owner: Owner, role: Role, now: float) -> Droplet | None:
+    """The newest. One of ours that is older than the claim may be a dead namesake that is still listed: it has to stay
+    listed for as long as a claim is left alone."""
+    fresh = [d for d in found if d.created_at >= claim.at - TAG_GRACE_SECONDS]
+    stale = [d for d in found if is_ours(d, owner, role)] if now - claim.at >= CLAIM_SECONDS else []
+    return max(fresh or stale, key=lambda d: (d.created_at, d.id), default=None)
 
 
 def _with_addresses(record: DropletRecord, droplet: Droplet) -> DropletRecord:

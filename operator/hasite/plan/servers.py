@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def servers_status(
     pool: LoadBalancerPool, world: PoolWorld, records: Sequence[DropletRecord], publication: Publication
 ) -> tuple[ServerStatus, ...]:
-    """States change only once every load balancer that can be asked, and every published one, runs them."""
+    """States change only once every load balancer that can be asked, and every published one, runs them.
+
+    What no load balancer could be asked about stays as it was.
+    """
     views = proxy_views(records, world)
     published = {a.load_balancer for a in publication.addresses if a.state == "Published"}
     matter = {r.name for r in records if r.name in published or (r.name in views and r.leaving_since is None)}
@@ -32,11 +35,15 @@ def servers_status(
         ServerStatus(
             name=name,
             state=state,
-            healthy=bool(asked) and all(name in v.servers and v.servers[name].up for v in asked),
+            healthy=_healthy(name, asked) if asked else name in before and before[name].healthy,
             drained=everywhere and all(v.old_processes == 0 and _idle(v, name) for v in asked),
         )
         for name, state in sorted(states.items())
     )
+
+
+def _healthy(name: str, asked: Sequence[ProxyView]) -> bool:
+    return all(name in view.servers and view.servers[name].up for view in asked)
 
 
 def _idle(view: ProxyView, name: str) -> bool:

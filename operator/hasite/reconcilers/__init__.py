@@ -1,6 +1,7 @@
 """Observe, plan, apply, report: one file a kind. ``build`` puts the real parts together."""
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Mapping
 
@@ -38,10 +39,14 @@ class _ApiMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self.accounts: Accounts | None = None
 
     def on_call(self, endpoint: str, status: int | str, seconds: float) -> None:
         """See ``clouds.metrics.ApiMetrics``."""
         self._metrics.api_call("digitalocean", endpoint, str(status))
+        remaining = self.accounts.rate_limit_remaining if self.accounts else None
+        if remaining is not None:
+            self._metrics.rate_limit_remaining("lowest", remaining)
 
 
 async def client_key(kube: Kube, namespace: str) -> str:
@@ -70,7 +75,9 @@ async def build(
 ) -> Mapping[type[Resource], Reconciler]:
     """The reconcilers of all kinds, on the real world."""
     machines = SshMachines(await client_key(kube, config.namespace))
-    accounts = Accounts(config.digitalocean_endpoint, _ApiMetrics(metrics))
+    importlib.import_module("pydo.aio")  # a third of a second, which no reconcile should wait for
+    told = _ApiMetrics(metrics)
+    accounts = told.accounts = Accounts(config.digitalocean_endpoint, told)
 
     names = DnsAccounts()
 

@@ -1,0 +1,22 @@
+"""What the scenarios measured: printed, and kept in build/e2e-figures.json for the documentation."""
+
+import json
+import time
+from pathlib import Path
+
+PATH = Path(__file__).resolve().parent.parent / "build" / "e2e-figures.json"
+
+
+def record(name: str, seconds: float, bound: float | None = None) -> None:
+    """Notes a time from damage to healed. AssertionError when it is past its bound."""
+    print(f"  {name}: {seconds:.1f} s" + (f" (at most {bound:g} s)" if bound else ""))
+    note(name, {"seconds": round(seconds, 2), "bound": bound})
+    assert bound is None or seconds <= bound, f"{name} took {seconds:.1f} s, more than {bound:g} s"
+
+
+def note(name: str, value: object) -> None:
+    """Keeps any figure under its name; a later one of that name replaces it."""
+    PATH.parent.mkdir(exist_ok=True)
+    figures = json.loads(PATH.read_text()) if PATH.exists() else {}
+    figures[name] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "value": value}
+    PATH.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")

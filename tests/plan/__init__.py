@@ -1,0 +1,1 @@
+"""What the plan promises, as tables keyed by a sentence, as invariants, and as a replay with deaths."""

@@ -1,0 +1,106 @@
+"""The simulated cloud's HTTP API without sockets: a request is handed to its application in this process.
+
+Each request takes its time on the way there and on the way back. Once it has been sent it is carried out, whatever
+becomes of its sender: a process that is killed cannot call it back.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from azure.core.exceptions import ServiceResponseError
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
+from hasite.clouds.digitalocean import DigitalOcean
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from e2e.world.cloud import Cloud
+
+Pause = Callable[[], float]
+"""Seconds that the next hop takes."""
+
+
+class _Protocol:
+    """What a request looks at of its connection."""
+
+    ssl_context = None
+    peername = ("127.0.0.1", 1)
+    sockname = ("127.0.0.1", 2)
+    transport = None
+
+
+class _Internal:
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class InProcess(AsyncHttpTransport[Any, Any]):
+    """Carries one client's requests. ``alive`` is asked before one is sent: a dead process sends nothing."""
+
+    def __init__(self, cloud: Cloud, pause: Pause, alive: Callable[[], None]) -> None:
+        self._app = cloud.app
+        self._pause = pause
+        self._alive = alive
+
+    async def send(self, request: Any, **_: Any) -> Any:
+        self._alive()
+        body = request.content if isinstance(request.content, bytes) else str(request.content or "").encode()
+        reply = asyncio.create_task(self._carry(request.method, request.url, dict(request.headers), body))
+        response = await asyncio.shield(reply)
+        await asyncio.sleep(self._pause())
+        self._alive()
+        if response.keep_alive is False:
+            raise ServiceResponseError("the connection was reset")
+        return _answer(request, response)
+
+    async def _carry(self, method: str, url: str, headers: dict[str, str], body: bytes) -> web.Response:
+        await asyncio.sleep(self._pause())
+        return cast(web.Response, await self._app._handle(_request(method, url, headers, body)))
+
+    async def open(self) -> None:
+        """There is no connection."""
+
+    async def close(self) -> None:
+        """There is no connection."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is no connection."""
+
+
+def _request(method: str, url: str, headers: dict[str, str], body: bytes) -> web.Request:
+    loop = asyncio.get_running_loop()
+    parsed = URL(url)
+    fields = CIMultiDictProxy(CIMultiDict({"Host": str(parsed.host), **headers}))
+    message = RawRequestMessage(
+        method, parsed.raw_path_qs, HttpVersion11, fields, (), False, None, False, False, parsed.relative()
+    )
+    protocol = cast(Any, _Protocol())
+    payload = StreamReader(protocol, 2**16, loop=loop)
+    payload.feed_data(body)
+    payload.feed_eof()
+    task = cast(Any, asyncio.current_task())
+    return web.Request(message, payload, protocol, cast(Any, None), task, loop, client_max_size=2**22)
+
+
+def _answer(request: Any, response: web.Response) -> Any:
+    answer = AsyncHttpResponseImpl(
+        request=request,
+        internal_response=_Internal(),
+        status_code=response.status,
+        reason=response.reason,
+        content_type=response.content_type,
+        headers=response.headers,
+        stream_download_generator=None,
+    )
+    answer._content = bytes(cast(bytes, response.body or b""))
+    return answer
+
+
+def connect(client: DigitalOcean, transport: InProcess) -> None:
+    """Makes a client send its requests that way."""
+    pipeline = client.api._client._client._pipeline
+    pipeline._transport = transport
+    pipeline._impl_policies[-1].next._sender = transport
