@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import dns.asyncquery
 import dns.exception
 import dns.message
-import dns.rcode
 import dns.rdatatype
+import dns.rrset
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
@@ -50,7 +50,7 @@ class Resolver:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def resolve(self) -> tuple[str, ...]:
-        """The name's IPv4 addresses, at most as old as their TTL."""
+        """The name's addresses of both families, at most as old as their TTL."""
         async with self._lock:
             if time.monotonic() >= self.until:
                 self.addresses, ttl = await self._ask()
@@ -58,19 +58,22 @@ class Resolver:
             return self.addresses
 
     async def _ask(self) -> tuple[tuple[str, ...], float]:
-        query = dns.message.make_query(self.name, "A")
         why = "no name servers"
         for server in random.sample(self.servers, len(self.servers)):
             try:
-                answer = await dns.asyncquery.udp(query, server, timeout=QUERY_SECONDS)
+                sets = [rrset for family in ("A", "AAAA") for rrset in await self._query(server, family)]
             except (OSError, dns.exception.DNSException) as error:
                 why = f"{server}: {type(error).__name__}"
                 continue
-            sets = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.A]
             if sets:
-                return tuple(str(item) for item in sets[0]), float(sets[0].ttl)
-            why = f"{server}: {dns.rcode.to_text(answer.rcode())}, no address"
+                return tuple(str(item) for rrset in sets for item in rrset), float(min(rrset.ttl for rrset in sets))
+            why = f"{server}: no address"
         raise Failed(f"the name leads nowhere: {why}")
+
+    async def _query(self, server: str, family: str) -> list[dns.rrset.RRset]:
+        query = dns.message.make_query(self.name, family)
+        answer = await dns.asyncquery.udp(query, server, timeout=QUERY_SECONDS)
+        return [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.from_text(family)]
 
 
 @dataclass(frozen=True)

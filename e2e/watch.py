@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import dns.exception
 import dns.message
-import dns.rcode
 import dns.rdatatype
 
 from e2e.world.network import SITES, socket_in
@@ -23,11 +22,11 @@ class Name:
     """One name under watch. ``gone``: it may be empty, because it is being given up."""
 
     domain: str
-    published: bool = False
+    published: set[str] = field(default_factory=set)
+    """Families, A and AAAA, that were seen."""
     gone: bool = False
     answers: dict[str, frozenset[str]] = field(default_factory=dict)
-    missing_since: dict[str, float | None] = field(default_factory=dict)
-    """Address → when both name servers had let go of it, None while one still gives it."""
+    """Server → the IPv4 addresses that it gave last; those of IPv6 are judged alike, but not kept."""
 
 
 class Watcher:
@@ -84,31 +83,33 @@ class Watcher:
         while True:
             for name in list(self.names.values()):
                 with contextlib.suppress(OSError, TimeoutError, dns.exception.DNSException):
-                    await self._ask(udp, server, name)
+                    await self._ask(udp, server, name, "A")
+                    await self._ask(udp, server, name, "AAAA")
             await asyncio.sleep(INTERVAL)
 
-    async def _ask(self, udp: socket.socket, server: str, name: Name) -> None:
+    async def _ask(self, udp: socket.socket, server: str, name: Name, family: str) -> None:
         loop = asyncio.get_running_loop()
-        query = dns.message.make_query(name.domain, "A")
+        query = dns.message.make_query(name.domain, family)
         await loop.sock_sendall(udp, query.to_wire())
         async with asyncio.timeout(1):
             while True:
                 answer = dns.message.from_wire(await loop.sock_recv(udp, 4096))
                 if query.is_response(answer):
                     break
-        sets = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.A]
+        sets = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.from_text(family)]
         given = frozenset(str(item) for rrset in sets for item in rrset)
-        name.answers[server] = given
+        if family == "A":
+            name.answers[server] = given
         for address in given:
             until = time.monotonic() + sets[0].ttl
             self._remembered[name.domain, address] = until
-        self._judge_answer(name, server, given, dns.rcode.to_text(answer.rcode()))
+        self._judge_answer(name, server, given, family)
 
-    def _judge_answer(self, name: Name, server: str, given: frozenset[str], rcode: str) -> None:
+    def _judge_answer(self, name: Name, server: str, given: frozenset[str], family: str) -> None:
         if given:
-            name.published = True
-        elif name.published and not name.gone:
-            self._report(f"{server} answers {rcode} without any address for {name.domain}")
+            name.published.add(family)
+        elif family in name.published and not name.gone:
+            self._report(f"{server} gives no {family} record of {name.domain}")
         for address in given - self._load_balancers() - self.excused:
             self._report(f"{server} leads {name.domain} to {address}, which no load balancer has")
 

@@ -17,6 +17,7 @@ case "$*" in
   "is-active haproxy") if alive; then echo active; else echo inactive; exit 3; fi ;;
   "is-active -q haproxy") alive ;;
   "is-enabled haproxy") if [ -e {state}/enabled ]; then echo enabled; else echo disabled; exit 1; fi ;;
+  "is-enabled -q haproxy") [ -e {state}/enabled ] ;;
   "enable haproxy") touch {state}/enabled ;;
   "disable haproxy") rm -f {state}/enabled ;;
   "start haproxy") haproxy -W -D -f {config} -p {state}/pid >>{state}/log 2>&1 </dev/null 9>&- ;;

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hasite.errors import Permanent
@@ -141,12 +141,14 @@ def test_no_string_breaks_out_of_its_place(text: str, place: str) -> None:
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 ADDRESS = st.ip_addresses().map(str).filter(lambda address: "%" not in address)
 
+State = Literal["Candidate", "Active", "Draining"]
+
 
 @st.composite
 def models(draw: st.DrawFn) -> ProxyModel:
     """What the schema of the resources lets through."""
     names = draw(st.lists(LABEL, max_size=6, unique=True))
-    states = st.sampled_from(["Candidate", "Active", "Draining"])
+    states: st.SearchStrategy[State] = st.sampled_from(["Candidate", "Active", "Draining"])
     path = "/" + draw(st.text(alphabet="abzAZ09._~!&*+,=:@%/?-", max_size=60))
     return replace(
         MODEL,

@@ -58,10 +58,17 @@ def run(work: Coroutine[Any, Any, T], seed: int = 0) -> T:
     """Runs to the end in a loop of its own, with the module ``random`` seeded."""
     random.seed(seed)
     loop = SimulatedLoop()
+    loop.set_exception_handler(_only_surprises)
     try:
         return loop.run_until_complete(work)
     finally:
         end(loop)
+
+
+def _only_surprises(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The tasks of a killed process end with its end, and nobody asks them how."""
+    if isinstance(context.get("exception"), Exception):
+        loop.default_exception_handler(context)
 
 
 def end(loop: asyncio.AbstractEventLoop) -> None:

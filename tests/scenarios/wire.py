@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
@@ -19,8 +20,8 @@ from yarl import URL
 
 from e2e.world.cloud import Cloud
 
-Pause = Callable[[], float]
-"""Seconds that the next hop takes."""
+Way = Callable[[str, str], float]
+"""Method and path → seconds until the request arrives."""
 
 
 class _Protocol:
@@ -40,8 +41,9 @@ class _Internal:
 class InProcess(AsyncHttpTransport[Any, Any]):
     """Carries one client's requests. ``alive`` is asked before one is sent: a dead process sends nothing."""
 
-    def __init__(self, cloud: Cloud, pause: Pause, alive: Callable[[], None]) -> None:
+    def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], alive: Callable[[], None]) -> None:
         self._app = cloud.app
+        self._way = way
         self._pause = pause
         self._alive = alive
 
@@ -57,7 +59,7 @@ class InProcess(AsyncHttpTransport[Any, Any]):
         return _answer(request, response)
 
     async def _carry(self, method: str, url: str, headers: dict[str, str], body: bytes) -> web.Response:
-        await asyncio.sleep(self._pause())
+        await asyncio.sleep(self._way(method, URL(url).path))
         return cast(web.Response, await self._app._handle(_request(method, url, headers, body)))
 
     async def open(self) -> None:
@@ -78,11 +80,10 @@ def _request(method: str, url: str, headers: dict[str, str], body: bytes) -> web
         method, parsed.raw_path_qs, HttpVersion11, fields, (), False, None, False, False, parsed.relative()
     )
     protocol = cast(Any, _Protocol())
-    payload = StreamReader(protocol, 2**16, loop=loop)
-    payload.feed_data(body)
-    payload.feed_eof()
     task = cast(Any, asyncio.current_task())
-    return web.Request(message, payload, protocol, cast(Any, None), task, loop, client_max_size=2**22)
+    request = web.Request(message, cast(Any, EMPTY_PAYLOAD), protocol, cast(Any, None), task, loop)
+    request._read_bytes = body
+    return request
 
 
 def _answer(request: Any, response: web.Response) -> Any:

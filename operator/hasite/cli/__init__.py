@@ -1,1 +1,122 @@
-"""The kubectl plugin."""
+"""The kubectl plugin: ``kubectl hasite status NAME`` and ``kubectl hasite plan NAME``.
+
+It reads the resources and nothing else: whoever may ``kubectl get`` them may use it, and no provider's token is needed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hasite.api import HASite, LoadBalancerPool
+from hasite.api.common import Model
+from hasite.cli.cluster import connect, current_namespace, kubeconfig_path
+from hasite.cli.overview import Overview, overview
+from hasite.cli.tree import Style, coloured, lines, plain, plan_tree, status_tree
+from hasite.errors import HasiteError, Permanent
+from hasite.kube.base import Kube
+
+__all__ = ["main"]
+
+SITES = ("hasite", "hasites", "has")
+POOLS = ("loadbalancerpool", "loadbalancerpools", "lbp")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 1 when the object is not there or the API server does not answer."""
+    options = _parser().parse_args(argv)
+    try:
+        print(asyncio.run(_answer(options)))
+    except HasiteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("name", metavar="NAME", help="of a HASite; lbp/NAME for a LoadBalancerPool without one")
+    shared.add_argument("-n", "--namespace", help="default: that of the context")
+    shared.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, then ~/.kube/config")
+    shared.add_argument("--context", help="default: the current one")
+    shared.add_argument("-o", "--output", choices=("tree", "json"), default="tree")
+    shared.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    parser = argparse.ArgumentParser(
+        prog="kubectl hasite", description="What HASite has made, and what it is about to do."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("status", parents=[shared], help="everything below a site, as a tree")
+    commands.add_parser("plan", parents=[shared], help="the steps of the latest plan, refusals, and what is waited for")
+    return parser
+
+
+async def _answer(options: argparse.Namespace) -> str:
+    path = kubeconfig_path(options.kubeconfig)
+    namespace = options.namespace or current_namespace(path, options.context)
+    async with connect(path, options.context) as kube:
+        seen = await look(kube, options.name, namespace)
+    return show(seen, options.command, options.output, _style(options.color), time.time())
+
+
+async def look(kube: Kube, name: str, namespace: str) -> Overview:
+    """``NAME``, ``hasites/NAME`` or ``lbp/NAME``. Raises Permanent when it is not there."""
+    kind, _, rest = name.rpartition("/")
+    if kind.lower() in POOLS:
+        pool = await kube.get(LoadBalancerPool, namespace, rest)
+        if pool is None:
+            raise Permanent(f'loadbalancerpools.hasite.dev "{rest}" not found in namespace {namespace}')
+        return overview(None, pool)
+    if kind and kind.lower() not in SITES:
+        raise Permanent(f"{kind} is no kind of HASite: give NAME, hasites/NAME or lbp/NAME")
+    site = await kube.get(HASite, namespace, rest)
+    if site is None:
+        raise Permanent(f'hasites.hasite.dev "{rest}" not found in namespace {namespace}')
+    return overview(site, await kube.get(LoadBalancerPool, namespace, rest))
+
+
+def show(seen: Overview, command: str, output: str, style: Style, now: float) -> str:
+    """The text to print."""
+    if output == "json":
+        whole = _json(seen)
+        return json.dumps(whole if command == "status" else {"parts": whole["parts"]}, indent=2, ensure_ascii=False)
+    return "\n".join(lines(status_tree(seen, now, style) if command == "status" else plan_tree(seen, style)))
+
+
+def _json(seen: Overview) -> dict[str, Any]:
+    whole = asdict(seen)
+    for part, shown in zip(seen.parts, whole["parts"], strict=True):
+        shown["waiting_for"] = part.waiting_for
+    return {key: _plain(value) for key, value in whole.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Keys in camelCase, like those of the resources."""
+    if isinstance(value, Model):
+        return value.wire()
+    if isinstance(value, dict):
+        return {_camel(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _style(wish: str) -> Style:
+    """Colours only where a person looks, and never against https://no-color.org."""
+    terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return coloured if wish == "always" or (wish == "auto" and terminal) else plain
+
+
+if __name__ == "__main__":
+    sys.exit(main())

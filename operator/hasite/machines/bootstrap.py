@@ -22,6 +22,8 @@ MAX_USER_DATA = 65536
 RESERVED = 4096
 """Bytes kept for our own parts."""
 
+MAX_DEPTH = 50
+
 _HEADERS = {
     "#cloud-config-archive": "text/cloud-config-archive",
     "#cloud-config-jsonp": "text/cloud-config-jsonp",
@@ -84,17 +86,15 @@ def validate_user_data(text: str) -> str | None:
         return None
     if "\0" in text:
         return "it holds a NUL character"
+    if (size := len(_user_part(text).encode())) > MAX_USER_DATA - RESERVED:
+        return f"it has {size} bytes as it is sent, {MAX_USER_DATA - RESERVED} at most"
     if _is_archive(text):
-        wrong = _wrong_archive(text)
-    else:
-        kind = _kind(text)
+        return _wrong_archive(text)
+    kind = _kind(text)
+    if kind is None:
         first = text.lstrip().splitlines()[0][:60]
-        if kind is None:
-            return f"its first line, {first!r}, is none that cloud-init knows: use #cloud-config, or #! for a script"
-        wrong = _wrong_cloud_config(text) if kind == "text/cloud-config" else None
-    if wrong is None and (size := len(_user_part(text).encode())) > MAX_USER_DATA - RESERVED:
-        wrong = f"it has {size} bytes as it is sent, {MAX_USER_DATA - RESERVED} at most"
-    return wrong
+        return f"its first line, {first!r}, is none that cloud-init knows: use #cloud-config, or #! for a script"
+    return _wrong_cloud_config(text) if kind == "text/cloud-config" else None
 
 
 def _kind(text: str) -> str | None:
@@ -104,12 +104,14 @@ def _kind(text: str) -> str | None:
 
 def _wrong_cloud_config(text: str) -> str | None:
     try:
-        parsed = yaml.safe_load(text)
+        if _too_deep(text):
+            return f"its YAML is nested more than {MAX_DEPTH} deep"
+        parsed = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         return f"it is not valid YAML{where}: {error.problem}"
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         return f"it is not valid YAML: {str(error).splitlines()[0][:200]}"
     if not isinstance(parsed, dict):
         found = "nothing" if parsed is None else f"a {type(parsed).__name__}"
@@ -117,6 +119,19 @@ def _wrong_cloud_config(text: str) -> str | None:
     if not isinstance(parsed.get("packages", []), list):
         return "packages in a #cloud-config must be a list"
     return None
+
+
+def _too_deep(text: str) -> bool:
+    """libyaml's composer follows nesting with the C stack, and would end this process where the stack ends."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _is_archive(text: str) -> bool:

@@ -191,6 +191,11 @@ class SshMachines:
             return await asyncio.wait_for(asyncio.shield(attempt), timeout)
         except TimeoutError:
             raise Unreachable(f"{target.name}: no SSH connection to {target.address} within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if attempt.cancelled() and waiter is not None and not waiter.cancelling():
+                raise Unreachable(f"{target.name}: the attempt to connect was given up for another") from None
+            raise
 
     def _attempt(self, target: Target, limit: float) -> asyncio.Task[SshSession]:
         known = self._attempts.get(target.name)

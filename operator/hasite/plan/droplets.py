@@ -21,6 +21,10 @@ from hasite.plan.world import Droplet, Unknown
 CLAIM_SECONDS = 45.0
 """Longer than the time-out of a create request (30 s)."""
 
+CLOCK_SECONDS = 2.0
+"""How far a new droplet's creation may seem to lie before its claim: providers tell whole seconds. A wider margin would
+take a droplet for new that was made shortly before, and is dead."""
+
 TAG_GRACE_SECONDS = 60.0
 """Tags appear in listings later than the droplet itself."""
 
@@ -125,7 +129,7 @@ def _settle_claim(
 def _made_under(claim: Claim, found: Sequence[Droplet], owner: Owner, role: Role, now: float) -> Droplet | None:
     """The newest. One of ours that is older than the claim may be a dead namesake that is still listed: it has to stay
     listed for as long as a claim is left alone."""
-    fresh = [d for d in found if d.created_at >= claim.at - TAG_GRACE_SECONDS]
+    fresh = [d for d in found if d.created_at >= claim.at - CLOCK_SECONDS]
     stale = [d for d in found if is_ours(d, owner, role)] if now - claim.at >= CLAIM_SECONDS else []
     return max(fresh or stale, key=lambda d: (d.created_at, d.id), default=None)
 

@@ -83,8 +83,9 @@ def publish(
 ) -> Publication:
     """Each address's next state. One without a candidate any more stays as withdrawn until DNS has let go of it."""
     old = {a.address: a for a in before}
-    live = {c.address for c in candidates if c.verdict.up and c.proven and not c.leaving and not c.disowned}
-    if not any(old[a].state == "Published" for a in live if a in old):
+    out = {a.address for a in before if a.state == "Published"}
+    live = {c.address for c in candidates if _serves(c, c.address in out)}
+    if not live & out:
         hold_down = 0.0
     after: list[AddressStatus] = []
     waits: list[float] = []
@@ -102,6 +103,17 @@ def hold_down_of(status: AddressStatus, base: float, now: float) -> float:
     """Seconds that a withdrawn address stays out, counted from its withdrawal. ``base`` 0: none."""
     recent = sum(1 for t in status.withdrawals if now - t < FLAP_WINDOW_SECONDS)
     return float(min(base * 2.0 ** max(recent - 1, 0), max(LONGEST_HOLD_DOWN_SECONDS, base)))
+
+
+def _serves(candidate: Candidate, published: bool) -> bool:
+    """What is published has proved itself once: that its machine can't be asked now is no reason to hold others back."""
+    up = candidate.verdict.up is True and not candidate.leaving and not candidate.disowned
+    return up and (candidate.proven or published)
+
+
+def is_down(status: AddressStatus) -> bool:
+    """It was withdrawn for being down, and for nothing else."""
+    return status.state == "Withdrawn" and status.withdrawals[-1:] == (status.since,)
 
 
 def _next(

@@ -7,7 +7,7 @@ from hasite.api.common import Claim, DropletRecord, seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool, LoadBalancerPoolStatus, ZoneStatus
 from hasite.plan.dns import Answers, DnsPlan, DnsWish, choose_zone, gone_everywhere, plan_dns
 from hasite.plan.droplets import Settled, Sight, settle
-from hasite.plan.failover import Candidate, Publication, judge, publish
+from hasite.plan.failover import Candidate, Publication, is_down, judge, publish
 from hasite.plan.firewalls import load_balancer_firewall, plan_firewall, remove_firewall
 from hasite.plan.names import Owner, droplet_name, template_hash
 from hasite.plan.proxies import Check, ProxyModel, Upstream
@@ -210,7 +210,7 @@ def dns_wish(pool: LoadBalancerPool, world: PoolWorld, settled: Settled, publica
 
 def is_degraded(addresses: Sequence[AddressStatus]) -> bool:
     """An address is withdrawn for being down."""
-    return any(a.state == "Withdrawn" and a.withdrawals for a in addresses)
+    return any(is_down(a) for a in addresses)
 
 
 def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:

@@ -10,6 +10,7 @@ from typing import Literal
 from hasite.api.common import Condition, DropletRecord
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
+from hasite.plan.failover import is_down
 from hasite.plan.pool import PoolPlan, PoolWorld
 from hasite.plan.rollout import Member
 from hasite.plan.site import SitePlan, SiteWorld
@@ -91,7 +92,7 @@ def pool_report(
     published = [a for a in status.addresses if a.state == "Published"]
     serving = [m for m in members if m.serving and not m.leaving]
     up = [name for name in wanted if any(m.location == name for m in serving)]
-    down = sorted({a.location for a in status.addresses if a.withdrawals and a.state == "Withdrawn"} - set(up))
+    down = sorted({a.location for a in status.addresses if is_down(a)} - set(up))
     problems = [Problem(r.reason, r.message, True) for r in plan.refusals]
     problems += list(failures) + machine_problems(status.droplets, world.machines)
     problems += [

@@ -148,7 +148,7 @@ mv -fT -- "$states.hasite-new" "$states"
 mv -fT -- "$new" "$config"
 sync -- "$(dirname "$config")"
 bring() {{
-  systemctl enable haproxy 2>/dev/null || systemctl enable haproxy || return 1
+  systemctl is-enabled -q haproxy 2>/dev/null || systemctl enable haproxy || return 1
   if systemctl is-active -q haproxy; then systemctl reload haproxy; else
     systemctl reset-failed haproxy 2>/dev/null || true; systemctl start haproxy; fi
 }}

@@ -1,0 +1,87 @@
+"""One world for all scenarios, and what holds after each of their modules."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from e2e.site import Stage, manifest
+from e2e.world.world import World
+
+PREFIX = "hse-"
+DIRECTORY = Path("/run/hasite-e2e")
+SHOP = "shop"
+
+_stages: list[Stage] = []
+"""The stage that stands now, for the reports of failures."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All scenarios share one event loop, in which the world's cloud lives."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
+            item.add_marker(pytest.mark.timeout(600))
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="makes network namespaces and machines: needs root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    """Attaches what explains a failure."""
+    report = yield
+    if report.failed and Path(__file__).parent in item.path.parents:
+        for stage in _stages:
+            report.sections += stage.evidence()
+    return report
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def stage() -> AsyncIterator[Stage]:
+    """The world, with an operator and no site."""
+    made = Stage(World(DIRECTORY, prefix=PREFIX, progress=lambda text: print(f"  {text}", flush=True)))
+    try:
+        await made.start()
+        _stages.append(made)
+        yield made
+    finally:
+        _stages.clear()
+        await made.close()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def _shop(stage: Stage) -> Stage:
+    await stage.apply(manifest(SHOP, apps=2))
+    return stage
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def shop(_shop: Stage) -> Stage:
+    """A stage whose site `shop` is Ready: two locations, a load balancer and two apps at each."""
+    await _shop.until_ready(SHOP, 240)
+    return _shop
+
+
+@pytest.fixture(autouse=True)
+def no_name_ever_leads_astray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the watch saw during a scenario fails it."""
+    yield
+    for stage in _stages:
+        problems, stage.watcher.problems = stage.watcher.problems, []
+        assert not problems, "\n".join(problems)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
+async def nothing_is_left_over() -> AsyncIterator[None]:
+    """After each module: nothing at the provider without an owner, and none of the calls that are never made."""
+    yield
+    for stage in _stages:
+        journal = stage.world.cloud.journal
+        assert not [call for call in journal if call.method == "DELETE" and "tag_name" in call.query]
+        assert not [v for v in stage.world.cloud.violations if v.kind == "destroy-by-tag"]
+        assert not stage.orphans(await stage.live_uids())
+        assert len(stage.world.cloud.state.keys) <= 1
