@@ -19,13 +19,20 @@ import yaml
 
 from e2e.client import Summary, summarise
 from e2e.watch import SERVERS, Watcher
+from e2e.world.cloud import Server, serve
 from e2e.world.cloud.state import Droplet
 from e2e.world.cluster import KubectlError
-from e2e.world.world import ROOT, TOKEN, OperatorProcess, World
+from e2e.world.world import ROOT, TOKEN, World
 
 Object = Mapping[str, Any]
 
 NAMESPACE = "shop"
+LEASE = 5
+"""Seconds of the operators' Lease."""
+WITHDRAWN = "withdrawn-token"
+"""A second token of the account, for what becomes of a site whose token is withdrawn."""
+PERSON = "person-token"
+TOKENS = {TOKEN: "read-write", WITHDRAWN: "read-write", PERSON: "read-write"}
 LOCATIONS = {"new-york": "nyc3", "amsterdam": "ams3", "frankfurt": "fra1"}
 PLURALS = {"hasite": "hasites", "pool": "loadbalancerpools"}
 
@@ -95,15 +102,19 @@ class Stage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.watcher = Watcher(world)
-        self.operator: OperatorProcess
+        self._deployed: dict[str, dict[str, str]] = {}
+        self._deployment: asyncio.Task[None] | None = None
         self._http: aiohttp.ClientSession
+        self._cloud: Server
         self._api = ""
 
     async def start(self) -> None:
         """The world, one operator, the namespace and its Secret."""
-        await self.world.start()
+        await self.world.start(tokens=TOKENS)
+        self._cloud = await serve(self.world.cloud)
         await self._connect()
-        self.operator = await self.world.start_operator(HASITE_LEASE_DURATION="5")
+        await self.start_operator("operator")
+        self._deployment = asyncio.create_task(self._keep_deployed())
         await self.watcher.start()
         await self.world.kubectl("create", "namespace", NAMESPACE)
         await self.secret("digitalocean")
@@ -120,10 +131,50 @@ class Stage:
 
     async def close(self) -> None:
         """Ends everything."""
+        if self._deployment is not None:
+            self._deployment.cancel()
         await self.watcher.close()
         if hasattr(self, "_http"):
             await self._http.close()
+        if hasattr(self, "_cloud"):
+            await self._cloud.runner.cleanup()
         await self.world.stop()
+
+    # -- operators --------------------------------------------------------------------------------------------------
+
+    async def start_operator(self, name: str, **environ: str) -> None:
+        """As a Deployment does it: from now on it is started again whenever it ends."""
+        environ = {"HASITE_LEASE_DURATION": str(LEASE), **environ}
+        await self.world.start_operator(name, **environ)
+        self._deployed[name] = environ
+
+    async def _keep_deployed(self) -> None:
+        while True:
+            for name, environ in list(self._deployed.items()):
+                if self.world.operators[name].process.poll() is not None:
+                    with contextlib.suppress(KubectlError):  # the API may be away
+                        await self.world.start_operator(name, **environ)
+            await asyncio.sleep(0.5)
+
+    def kill_operator(self, name: str) -> None:
+        """By SIGKILL, for good."""
+        self._deployed.pop(name, None)
+        self.world.operators[name].kill()
+
+    def crash_operators(self) -> None:
+        """By SIGKILL, all of them; they are started again."""
+        for name in self._deployed:
+            self.world.operators[name].kill()
+
+    async def leads(self, name: str) -> bool:
+        """Whether an operator holds its Lease."""
+        return "hasite_leader 1.0" in await self.world.metrics(name)
+
+    async def is_warm(self, name: str) -> bool:
+        """Whether an operator is ready to lead."""
+        port = self.world.operators[name].port
+        _, answer = await self.fetch("ops", f"http://127.0.0.1:{port}/readyz")
+        return answer.startswith("HTTP/1.1 200")
 
     # -- Kubernetes -------------------------------------------------------------------------------------------------
 
@@ -156,6 +207,10 @@ class Stage:
             answer.raise_for_status()
             found: Object = await answer.json()
             return found
+
+    async def uids(self, name: str) -> list[str]:
+        """Of a site and its pool."""
+        return [found["metadata"]["uid"] for kind in PLURALS if (found := await self.get(kind, name))]
 
     async def condition(self, name: str, kind: str, of: str = "hasite") -> Object:
         """One condition, judged by the latest spec; empty while there is none."""
@@ -205,9 +260,24 @@ class Stage:
 
     # -- the cloud --------------------------------------------------------------------------------------------------
 
+    async def cloud(self, method: str, path: str, **body: Any) -> Any:
+        """A call of the provider's API by a person, with a token of their own. AssertionError when it is refused."""
+        headers = {"Authorization": f"Bearer {PERSON}"}
+        url = f"{self._cloud.url}/v2/{path}"
+        async with self._http.request(method, url, headers=headers, json=body or None) as answer:
+            text = await answer.text()
+            assert answer.status < 300, f"{method} {path}: {answer.status} {text}"
+            return json.loads(text) if text else None
+
+    async def destroy(self, *droplets: Droplet) -> None:
+        """As a person does it in the control panel. The watch knows that it was not the operator."""
+        for droplet in droplets:
+            self.watcher.excused.update(droplet.addresses())
+            await self.cloud("DELETE", f"droplets/{droplet.id}")
+
     async def droplets(self, name: str, role: str = "", location: str = "") -> list[Droplet]:
         """A site's droplets at the provider: those of a role (`lb`, `app`), at a location; oldest first."""
-        uids = [found["metadata"]["uid"] for kind in PLURALS if (found := await self.get(kind, name))]
+        uids = await self.uids(name)
         tags = {f"hasite:{each}:{uid}" for each in ("lb", "app") if role in ("", each) for uid in uids}
         return [
             droplet

@@ -84,7 +84,7 @@ def _locations(scene: Scene, now: float) -> RenderableType:
             address,
             Text(state, "green" if state == "Published" else "bold red" if state == "Withdrawn" else "yellow"),
             str(history[-1]),
-            Text(spark(history, scene.rate), colour),
+            Text(spark(history, scene.rate / 2), colour),
             Text(reason[:70], "dim"),
         )
     failed = scene.tally.history("failed", now)[-SHORT_HISTORY:]

@@ -21,6 +21,8 @@ from e2e.world.world import ROOT
 
 REDRAW = 0.25
 STORY_LINES = 60
+QUIET_SECONDS = 5.0
+
 Known = dict[str, tuple[str, str]]
 """Status and reason of each condition."""
 
@@ -75,6 +77,7 @@ async def _count(scene: Scene, visitor: subprocess.Popen[Any]) -> None:
 async def _follow(scene: Scene, kube: KubeClient, decisions: Decisions) -> None:
     """Looks at the resources and the operators' logs twice a second."""
     before: Known = {}
+    bumps = (0, 0.0)
     while True:
         try:
             scene.site, scene.pool = await look(kube)
@@ -84,6 +87,7 @@ async def _follow(scene: Scene, kube: KubeClient, decisions: Decisions) -> None:
         for made in decisions.new():
             scene.story.append((clock(made.time), made.text, "red" if made.bad else ""))
         before = _tell_changes(scene, before)
+        bumps = _tell_bumps(scene, bumps)
         del scene.story[:-STORY_LINES]
         await asyncio.sleep(0.5)
 
@@ -98,3 +102,15 @@ def _tell_changes(scene: Scene, before: Known) -> Known:
             style = "bold green" if is_good(condition) else "bold red"
             scene.story.append((at, f"{kind} {condition.status}: {condition.reason}. {condition.message}", style))
     return now
+
+
+def _tell_bumps(scene: Scene, known: tuple[int, float]) -> tuple[int, float]:
+    """A line when visitors begin to meet a dead address. `known`: how often they have, and when the last time was."""
+    met, last = known
+    now = time.monotonic()
+    if scene.tally.second_tries == met:
+        return known
+    if now - last > QUIET_SECONDS:
+        at = clock(datetime.now(UTC).isoformat())
+        scene.story.append((at, "visitors: an address does not answer, on to the next one", "yellow"))
+    return scene.tally.second_tries, now

@@ -1,6 +1,7 @@
 """One world for all scenarios, and what holds after each of their modules."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from e2e.site import Stage, manifest
+from e2e.site import WITHDRAWN, Stage, manifest
 from e2e.world.world import World
 
 PREFIX = "hse-"
@@ -64,6 +65,21 @@ async def shop(_shop: Stage) -> Stage:
     """A stage whose site `shop` is Ready: two locations, a load balancer and two apps at each."""
     await _shop.until_ready(SHOP, 240)
     return _shop
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def abandoned(stage: Stage) -> tuple[float, list[str]]:
+    """A site `abandoned` that was deleted after its token was withdrawn: since when, and its UIDs.
+
+    The operator tries for five minutes; other scenarios run meanwhile.
+    """
+    await stage.secret("withdrawn", WITHDRAWN)
+    await stage.apply(manifest("abandoned", locations=["amsterdam"], secret="withdrawn"))
+    await stage.until_ready("abandoned")
+    uids = await stage.uids("abandoned")
+    stage.world.cloud.faults.revoke(WITHDRAWN)
+    await stage.kubectl("delete", "hasites", "abandoned", "--wait=false")
+    return time.monotonic(), uids
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,7 @@ async def test_the_loss_is_told_in_status_events_and_metrics(shop: Stage) -> Non
         assert "1/2" in await shop.kubectl("get", "hasites", SHOP)
         told = [event["message"] for event in await shop.events("AddressWithdrawn")]
         assert [text for text in told if lost in text and "amsterdam" in text]
-        metrics = await shop.world.metrics(shop.operator.name)
+        metrics = await shop.world.metrics()
         assert 'hasite_locations_up{kind="LoadBalancerPool",name="shop",namespace="shop"} 1.0' in metrics
     finally:
         await shop.world.restore("amsterdam")

@@ -5,12 +5,17 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import pytest
+
 from e2e import figures
 from e2e.scenarios.conftest import SHOP
 from e2e.site import Stage, eventually, user_data
 
 DOMAIN = "shop.example.com"
 BROKEN = "#cloud-config\nruncmd:\n  - [echo, this version starts no server]\n"
+
+
+pytestmark = pytest.mark.usefixtures("abandoned")  # what becomes of it is looked at later
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """The whole local world in one object: control plane, cloud, machines, network, name servers, and the operators in it."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -54,6 +55,7 @@ class World:
         self.prefix = prefix
         self._progress = progress
         self._port = port
+        self._ports = itertools.count(8080)
         self.operators: dict[str, OperatorProcess] = {}
         self.network: Network
         self.machines: Machines
@@ -119,7 +121,7 @@ class World:
             self.cluster, OPERATOR_NAMESPACE, "hasite-operator", self.directory / f"{name}.kubeconfig"
         )
         await self._forward_api(kubeconfig)
-        port = 8080 + len(self.operators)
+        port = next(self._ports)
         log = self.directory / f"{name}.log"
         settings = {
             "PATH": os.environ["PATH"],

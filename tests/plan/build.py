@@ -240,7 +240,7 @@ def serving_pool(at: Sequence[str] = BOTH, **more: Any) -> LoadBalancerPool:
         "droplets": [record(where) for where in at],
         "addresses": [address(record(where).public_ipv4 or "") for where in at],
         "servers": [server(app) for app in apps],
-        "said": [server_status(app) for app in apps],
+        "said": [server_status(app) for app in sorted(apps, key=lambda app: app.name)],
     }
     return pool(at, **values | more)
 

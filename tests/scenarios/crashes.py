@@ -1,8 +1,10 @@
-"""The crash matrix: every story, with the operator killed before and after each thing it does outside itself.
+"""The crash matrix: every story, with the operator killed before, during and after each thing it does outside itself.
 
 The story is told once. At each of those points the process forks: in the child the operator is killed in that instant,
 another one starts, and the story goes on to its end; the parent goes on with the reference. A child must reach the
 reference's end with as many machines made, nothing left over and no breach on the way.
+
+Another ``deed`` than a crash may be done at each point.
 
 ``python -m tests.scenarios.crashes STORY NUMBER`` tells one of them and prints its journal.
 """
@@ -13,7 +15,7 @@ import pickle
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from tests.scenarios.universe import Universe, play
 SETTLE_SECONDS = 60.0
 """After the end of a story: a claim that is still open would show by then."""
 CHILDREN = 2
+
+
+Deed = Callable[[Universe], object]
 
 
 @dataclass
@@ -38,12 +43,13 @@ class Ending:
 
 @dataclass
 class Telling:
-    """One story told in one universe; ``crash_at`` kills at that effect in this very process."""
+    """One story told in one universe. ``only``: the deed is done at that effect in this very process, without a fork."""
 
     story: Story
-    points: Collection[int] | None = ()
-    """The effects at which to fork; None: all."""
-    crash_at: int | None = None
+    points: Callable[[int], bool] = lambda number: False
+    """The effects at which to fork."""
+    only: int | None = None
+    deed: Deed = Universe.crash
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="crashes-")))
     first: int = 0
     mine: int | None = None
@@ -87,9 +93,9 @@ class Telling:
             number -= self.first
             if self.mine is not None:
                 return
-            if number == self.crash_at:
-                universe.crash()
-            elif self.points is None or number in self.points:
+            if number == self.only:
+                self.deed(universe)
+            elif self.points(number):
                 self._fork(universe, number)
 
         return at
@@ -104,7 +110,7 @@ class Telling:
             return
         asyncio._set_running_loop(loop)  # asyncio holds the running loop against the process's ID
         self.mine, self.children = number, []
-        universe.crash()
+        self.deed(universe)
 
     def _reap(self) -> None:
         pid, _ = os.waitpid(self.children.pop(0), 0)
@@ -118,23 +124,19 @@ def judge(reference: Ending, ending: Ending) -> list[str]:
     return wrong
 
 
-def matrix(story: Story, points: Callable[[int], Collection[int]] | None = None) -> dict[int, list[str]]:
-    """The wrong ones, by the number of the effect, and -1 for the reference. ``points`` picks some of so many."""
-    chosen: Collection[int] | None = None
-    if points is not None:
-        counting = Telling(story)
-        play(counting, spec=story.spec)
-        chosen = points(counting.count)
-    telling = Telling(story, chosen)
+def matrix(
+    story: Story, points: Callable[[int], bool] = lambda number: True, deed: Deed = Universe.crash
+) -> dict[int, list[str]]:
+    """The wrong ones, by the number of the effect, and -1 for the reference. ``points`` picks some of them."""
+    telling = Telling(story, points, deed=deed)
     reference: Ending = play(telling, spec=story.spec)
     found = {-1: list(reference.trouble)} if reference.trouble else {}
-    for number in range(telling.count):
-        if chosen is None or number in chosen:
-            file = telling.folder / str(number)
-            wrong = judge(reference, pickle.loads(file.read_bytes())) if file.exists() else ["it did not end"]
-            file.unlink(missing_ok=True)
-            if wrong:
-                found[number] = wrong
+    for number in filter(points, range(telling.count)):
+        file = telling.folder / str(number)
+        wrong = judge(reference, pickle.loads(file.read_bytes())) if file.exists() else ["it did not end"]
+        file.unlink(missing_ok=True)
+        if wrong:
+            found[number] = wrong
     telling.folder.rmdir()
     return found
 
@@ -143,7 +145,7 @@ def tell(name: str, number: int | None) -> None:
     """Prints one telling."""
     story = STORIES[name]
     reference: Ending = play(Telling(story), spec=story.spec)
-    ending: Ending = play(Telling(story, crash_at=number), spec=story.spec) if number is not None else reference
+    ending: Ending = play(Telling(story, only=number), spec=story.spec) if number is not None else reference
     print("\n".join(ending.journal))
     print("\n".join(judge(reference, ending)) or "all is well")
 

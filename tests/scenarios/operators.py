@@ -200,7 +200,9 @@ class Operator:
         client = self._clients.get(token)
         if client is None:
             client = self._clients[token] = DigitalOcean(token, "http://cloud", clock=monotonic)
-            connect(client, InProcess(self.universe.cloud, self.universe.way, self.universe.pause, self.life.check))
+            universe, alive = self.universe, self.life.check
+            wire = InProcess(universe.cloud, universe.way, universe.pause, alive=alive, sent=universe.on_sent)
+            connect(client, wire)
             self._dns[token] = DigitalOceanDns(client.api, clock=monotonic)
         return Account(client, self._dns[token])
 

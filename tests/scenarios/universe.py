@@ -122,7 +122,7 @@ class Universe:
         self.journal.append(f"{monotonic():9.3f} {what}")
 
     def effect(self, phase: str, what: str) -> None:
-        """Before or after something outside the operator changes."""
+        """Before or after something outside the operator changes, or when the request for it is on its way."""
         self.effects.append(f"{phase} {what}")
         self.note(f"#{len(self.effects) - 1} {phase} {what}")
         if self.on_effect is not None:
@@ -134,6 +134,11 @@ class Universe:
         self.effect(phase, f"kube {effect}")
         if actor is not None:
             actor.check()
+
+    def on_sent(self, method: str, path: str) -> None:
+        """A request has left the operator: from now on it arrives whatever becomes of it."""
+        if method in WRITES:
+            self.effect("sent", f"cloud {method} {path}")
 
     def _on_request(self, phase: str, method: str, path: str) -> bool:
         if method not in WRITES:

@@ -22,6 +22,8 @@ from e2e.world.cloud import Cloud
 
 Way = Callable[[str, str], float]
 """Method and path → seconds until the request arrives."""
+Alive = Callable[[], None]
+Sent = Callable[[str, str], None]
 
 
 class _Protocol:
@@ -39,18 +41,21 @@ class _Internal:
 
 
 class InProcess(AsyncHttpTransport[Any, Any]):
-    """Carries one client's requests. ``alive`` is asked before one is sent: a dead process sends nothing."""
+    """Carries one client's requests. ``alive`` raises in a dead process: it sends nothing. ``sent``: one is on its way."""
 
-    def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], alive: Callable[[], None]) -> None:
+    def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], *, alive: Alive, sent: Sent) -> None:
         self._app = cloud.app
         self._way = way
         self._pause = pause
         self._alive = alive
+        self._sent = sent
 
     async def send(self, request: Any, **_: Any) -> Any:
         self._alive()
         body = request.content if isinstance(request.content, bytes) else str(request.content or "").encode()
         reply = asyncio.create_task(self._carry(request.method, request.url, dict(request.headers), body))
+        self._sent(request.method, URL(request.url).path)
+        self._alive()
         response = await asyncio.shield(reply)
         await asyncio.sleep(self._pause())
         self._alive()

@@ -45,7 +45,7 @@ def status_tree(seen: Overview, now: float, style: Style) -> Node:
     """The site, its conditions, its locations with their machines, and what is waited for."""
     first = seen.parts[0]
     below = [Node("conditions", tuple(_condition(c, now, style) for c in first.conditions))]
-    below += [_lower_part(part, now, style) for part in seen.parts[1:]]
+    below += [_lower_part(part, first, now, style) for part in seen.parts[1:]]
     below.append(_dns(seen, style))
     below += [_place(place, now, style) for place in seen.places]
     if seen.given_servers:
@@ -83,10 +83,11 @@ def _title(part: Part, style: Style) -> str:
     return f"{style(f'{part.kind} {part.namespace}/{part.name}', 'strong')}  {word}"
 
 
-def _lower_part(part: Part, now: float, style: Style) -> Node:
-    """Conditions of a pool are shown when they are not as one wishes: the site repeats the rest."""
-    trouble = tuple(_condition(c, now, style) for c in part.conditions if not good(c))
-    return Node(_title(part, style), trouble)
+def _lower_part(part: Part, above: Part, now: float, style: Style) -> Node:
+    """Only the conditions that are not as one wishes them, and that the site above does not repeat already."""
+    repeated = {(c.type, c.status, c.message) for c in above.conditions}
+    news = (c for c in part.conditions if not good(c) and (c.type, c.status, c.message) not in repeated)
+    return Node(_title(part, style), tuple(_condition(c, now, style) for c in news))
 
 
 def _condition(condition: Condition, now: float, style: Style) -> Node:

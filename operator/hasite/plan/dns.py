@@ -2,12 +2,13 @@
 
 The rules, each with what it exists for:
 
-- Ownership is a TXT record beside the name; without ours, nothing at the name is touched (other people's records).
+- Ownership is a TXT record beside the name; without ours, nothing at the name is touched (other people's records). Where
+  all that is there are the wanted addresses, it was removed by mistake, and is put back.
 - What the provider lists and what its servers answer must agree that something is there before it is called absent
   (a list that is short by mistake).
 - Additions come first and are seen on every authoritative server that answers before a working address is removed
   (make before break).
-- Nothing is removed while the zone could not be read in full.
+- Nothing is changed while the zone could not be read in full.
 """
 
 from collections.abc import Mapping, Sequence
@@ -113,13 +114,13 @@ def plan_dns(wish: DnsWish, view: ZoneView | Unknown, answers: Answers) -> DnsPl
         create = CreateZone(wish.zone, "the domain is absent at the provider")
         return DnsPlan(settled=True) if wish.delete_all else DnsPlan(steps=(create,))
     at = _At.read(wish, view.records)
-    refusal = at.refusal(wish)
+    short = _short_read(at, answers, wish)
+    if short:
+        return DnsPlan(waits=(Wait(short, 2.0),))
     if wish.delete_all:
         return _plan_removal(wish, at, view.records, answers)
-    if refusal:
-        return DnsPlan(_take_back(wish, at), refusals=(refusal,))
-    short = _short_read(at, answers, wish)
-    return DnsPlan(waits=(Wait(short, 5.0),)) if short else _plan_changes(wish, at, answers)
+    refusal = at.refusal(wish)
+    return DnsPlan(_take_back(wish, at), refusals=(refusal,)) if refusal else _plan_changes(wish, at, answers)
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,9 @@ class _At:
             )
         if self.blockers:
             return Refusal("ForeignRecords", f"{wish.domain} has a CNAME record, to {self.blockers[0].data}")
-        if self.addresses and not self.owned_by_us:
-            found = ", ".join(sorted(r.data for r in self.addresses))
+        foreign = sorted(r.data for r in self.addresses if r.data not in wish.addresses)
+        if foreign and not self.owned_by_us:
+            found = ", ".join(foreign)
             return Refusal(
                 "ForeignRecords",
                 f"{wish.domain} has records that are not ours ({found}): delete them, or choose another name",
@@ -177,13 +179,14 @@ def _take_back(wish: DnsWish, at: _At) -> tuple[Step, ...]:
 
 
 def _short_read(at: _At, answers: Answers, wish: DnsWish) -> str | None:
-    """The provider lists nothing where its servers answer with what is ours."""
-    if at.addresses or at.owned_by_us:
-        return None
-    text = owner_text(wish.owner)
-    for server, answer in answers.items():
-        if isinstance(answer, Answer) and text in answer.txt:
-            return f"the provider lists no record of {wish.domain}, but {server} still answers with ours"
+    """The provider does not list what its servers answer with: our TXT, or an address that is wanted."""
+    text, listed = owner_text(wish.owner), {r.data for r in at.addresses}
+    answering = sorted(s for s, a in answers.items() if isinstance(a, Answer) and text in a.txt)
+    if answering and not at.owned_by_us and at.other_owner is None:
+        return f"the provider lists no ownership record of {wish.domain}, but {answering[0]} still answers with ours"
+    for address in wish.addresses:
+        if not wish.delete_all and address not in listed and seen_everywhere(address, answers):
+            return f"the provider does not list {address} for {wish.domain}, but its servers still answer with it"
     return None
 
 
@@ -252,6 +255,11 @@ def _plan_removal(wish: DnsWish, at: _At, records: Sequence[DnsRecord], answers:
     if still:
         return DnsPlan(waits=(Wait(f"{', '.join(still)} may still answer with our addresses", 0.5),))
     mine = {r.id for r in at.our_texts}
-    if wish.zone_is_ours and all(r.id in mine or r.type in ("SOA", "NS") for r in records):
+    if wish.zone_is_ours and all(r.id in mine or _from_the_start(r) for r in records):
         return DnsPlan(steps=(DestroyZone(wish.zone, "we created it, and it holds nothing else"),))
     return DnsPlan(steps=tuple(DeleteRecord(wish.zone, r, "the name is given up") for r in at.our_texts))
+
+
+def _from_the_start(record: DnsRecord) -> bool:
+    """What every zone holds. An NS record further down is somebody's delegation."""
+    return record.name == "@" and record.type in ("SOA", "NS")

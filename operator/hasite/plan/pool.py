@@ -333,7 +333,7 @@ def release(
     if record.leaving_since is None or droplet_id is None:
         return record, None, None
     if record.released_since is None:
-        if not all(gone_everywhere(address, world.answers) for address in addresses_of(record)):
+        if _may_be_led_to(pool, record, world):
             return record, None, Wait(f"name servers may still answer with {record.name}", 0.5)
         record = record.model_copy(update={"released_since": world.now})
     released = record.released_since or world.now
@@ -347,8 +347,20 @@ def release(
         view.proxy.sessions if isinstance(view, MachineView) and not isinstance(view.proxy, Unknown | None) else 0
     )
     if sessions and waited < ttl + drain:
-        return record, None, Wait(f"{record.name} has {sessions} connections", 1.0)
+        return record, None, Wait(f"{record.name} still has connections", 1.0)
     return record, DestroyDroplet(record.name, droplet_id, "nothing leads to it any more"), None
+
+
+def _may_be_led_to(pool: LoadBalancerPool, record: DropletRecord, world: PoolWorld) -> bool:
+    """What was never published only has to be absent from the answers that there are: a domain that is not delegated
+    must not keep its machines for ever."""
+    addresses = addresses_of(record)
+    if any(a.state == "Published" and a.address in addresses for a in pool.status.addresses):
+        return True
+    if record.served:
+        return not all(gone_everywhere(address, world.answers) for address in addresses)
+    known = [a for a in world.answers.values() if isinstance(a, Answer)]
+    return any(address in a.addresses for a in known for address in addresses)
 
 
 def _forget(

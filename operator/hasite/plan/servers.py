@@ -36,7 +36,7 @@ def servers_status(
             name=name,
             state=state,
             healthy=_healthy(name, asked) if asked else name in before and before[name].healthy,
-            drained=everywhere and all(v.old_processes == 0 and _idle(v, name) for v in asked),
+            drained=state == "Draining" and everywhere and all(v.old_processes == 0 and _idle(v, name) for v in asked),
         )
         for name, state in sorted(states.items())
     )

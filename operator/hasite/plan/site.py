@@ -87,10 +87,13 @@ def _refusal(site: HASite, world: SiteWorld) -> Refusal | None:
     """What must be mended before anything is bought."""
     if world.user_data_error:
         return Refusal("InvalidUserData", f"spec.app.userData: {world.user_data_error}")
-    pool = world.pool
-    if pool is not None and site.uid not in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}:
-        return Refusal("PoolNotOurs", f"a LoadBalancerPool called {pool.name} exists that this site does not own")
+    if world.pool is not None and not _is_ours(world.pool, site):
+        return Refusal("PoolNotOurs", f"a LoadBalancerPool called {world.pool.name} exists that this site does not own")
     return None
+
+
+def _is_ours(pool: LoadBalancerPool, site: HASite) -> bool:
+    return site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
 
 
 def _server(record: DropletRecord, world: SiteWorld) -> ServerStatus | None:
@@ -297,7 +300,7 @@ def plan_site_removal(site: HASite, world: SiteWorld) -> SitePlan:
     settled = settle(leaving, world.sight, owner, "app", world.identity, world.now)
     status = site.status.model_copy(update={"droplets": settled.records})
     pool = world.pool
-    if pool is not None and _refusal(site, world) is None:
+    if pool is not None and _is_ours(pool, site):
         deletion = DeletePool(pool.name, pool.uid, "its site is deleted")
         return SitePlan(
             status,
@@ -308,5 +311,5 @@ def plan_site_removal(site: HASite, world: SiteWorld) -> SitePlan:
         DestroyDroplet(r.name, r.droplet_id, "its site is deleted") for r in settled.records if r.droplet_id is not None
     )
     firewall_steps, firewall_gone = ((), False) if settled.records else remove_firewall(owner, "app", world.firewalls)
-    steps = (*destructions, *firewall_steps)
+    steps = (*settled.steps, *destructions, *firewall_steps)
     return SitePlan(status, steps, (), settled.waits, finished=not steps and not settled.records and firewall_gone)

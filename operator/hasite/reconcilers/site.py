@@ -135,11 +135,11 @@ class SiteReconciler:
 
 
 def _overdue(site: HASite, world: SiteWorld, plan: SitePlan) -> list[Problem]:
-    """New app servers that should have been healthy by now."""
+    """New app servers that should have been healthy by now; one that has served before is not new."""
     deadline = seconds(site.spec.app.progress_deadline)
     found: list[Problem] = []
     for record in site.status.droplets:
-        if record.name not in plan.rollout.waiting_for or record.droplet_id is None:
+        if record.name not in plan.rollout.waiting_for or record.droplet_id is None or record.served:
             continue
         droplet = world.sight.of(record)
         if isinstance(droplet, Droplet) and world.now - droplet.created_at > deadline:

@@ -1,0 +1,235 @@
+"""An API that refuses, hangs, lies or is away: what is said meanwhile, and that the end is the same afterwards.
+
+Each row is told twice: without the trouble, which is the reference, and with it. Nothing may be deleted because of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hasite.errors import Unreachable
+
+from tests.fakes.kube import Json
+from tests.scenarios.portrait import difference, portrait
+from tests.scenarios.stories import LONG, is_ready, ready
+from tests.scenarios.universe import NAMESPACE, TOKEN, Universe, play, site_spec
+
+Trouble = Callable[[Universe], object]
+
+
+def _create(universe: Universe) -> None:
+    universe.create_site()
+
+
+def _scale_up(universe: Universe) -> None:
+    universe.edit_site(lambda spec: spec["app"].update(replicasPerLocation=2))
+
+
+def _nothing(universe: Universe) -> None:
+    """A site at rest."""
+
+
+def _spec() -> Json:
+    return site_spec()
+
+
+@dataclass(frozen=True)
+class Row:
+    """``trouble`` begins, the user does ``act``; it lasts ``lasts`` seconds. ``says``: words of the Ready condition
+    meanwhile, on the site or its pool. ``new``: the site is not there before ``act``."""
+
+    trouble: Trouble
+    act: Callable[[Universe], None] = _nothing
+    lasts: float = 30.0
+    says: str = ""
+    over: Trouble = lambda universe: universe.cloud.faults.clear()
+    new: bool = False
+    born: int | None = None
+    """Machines made, where they are not as many as in the reference."""
+    spec: Json = field(default_factory=site_spec)
+
+
+def fails(kind: str, **where: Any) -> Trouble:
+    """Calls fail in that way; all of them until it is over, unless ``count`` says how many."""
+    where = {"count": None, **where}
+    return lambda universe: universe.cloud.faults.fail(kind, **where)
+
+
+def _kube_away(universe: Universe) -> None:
+    universe.kube.fail_next = _Endless(Unreachable("the API server is away"))  # type: ignore[assignment]
+
+
+def _kube_back(universe: Universe) -> None:
+    universe.kube.fail_next = []
+
+
+class _Endless(list[Exception]):
+    """A list of failures that does not end."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def pop(self, index: Any = -1) -> Exception:
+        return self._error
+
+
+DROPLETS, RECORDS = "/v2/droplets", "/v2/domains/[^/]+/records"
+ROWS = {
+    "429 to everything for five minutes, while creating": Row(
+        fails("rate-limited"), _create, 300.0, "rate limit", new=True
+    ),
+    "429 to everything for five minutes, at rest": Row(fails("rate-limited"), lasts=300.0),
+    "429 to every write while scaling": Row(fails("rate-limited", method="POST"), _scale_up, 120.0, "rate limit"),
+    "500 after the droplet was created": Row(
+        fails("error-after", method="POST", path=DROPLETS, count=2), _create, 0.0, new=True
+    ),
+    "500 before the droplet was created": Row(
+        fails("error-before", method="POST", path=DROPLETS, count=2), _create, 0.0, new=True
+    ),
+    "503 to the creation of droplets": Row(
+        fails("unavailable", method="POST", path=DROPLETS), _create, 100.0, "Service Unavailable", new=True
+    ),
+    "a create that times out, done": Row(
+        fails("hang-after", method="POST", path=DROPLETS, count=1), _create, 60.0, new=True
+    ),
+    "a create that times out, not done": Row(
+        fails("hang-before", method="POST", path=DROPLETS, count=1), _create, 60.0, new=True
+    ),
+    "a create whose connection is reset, done": Row(
+        fails("reset-after", method="POST", path=DROPLETS, count=1), _create, 0.0, new=True
+    ),
+    "500 after every record, firewall and zone was created": Row(
+        fails("error-after", method="POST", path="/v2/(domains|firewalls).*"), _create, 60.0, new=True
+    ),
+    "the API is away for ten minutes, while creating": Row(
+        fails("reset-before"), _create, 600.0, "can", new=True
+    ),
+    "the API is away for ten minutes, at rest": Row(fails("reset-before"), lasts=600.0),
+    "the API is away for ten minutes, while scaling": Row(fails("unavailable"), _scale_up, 600.0),
+    "an empty list of droplets, once": Row(fails("empty-list", path=DROPLETS, count=1), lasts=200.0),
+    "an empty list of droplets, once, while scaling": Row(fails("empty-list", path=DROPLETS, count=1), _scale_up),
+    "empty lists of droplets for two minutes": Row(fails("empty-list", path=DROPLETS), lasts=120.0),
+    "an empty list of records, once": Row(
+        lambda u: (fails("empty-list", path=RECORDS, count=1)(u), _lose_record(u)), lasts=60.0
+    ),
+    "empty lists of records for two minutes": Row(
+        lambda u: (fails("empty-list", path=RECORDS)(u), _lose_record(u)), lasts=120.0, says="provider lists no record"
+    ),
+    "an empty list of domains, once": Row(fails("empty-list", path="/v2/domains", count=1), lasts=200.0),
+    "an empty list of domains while creating": Row(
+        fails("empty-list", path="/v2/domains", count=3), _create, 30.0, new=True
+    ),
+    "an empty list of firewalls, once": Row(fails("empty-list", path="/v2/firewalls", count=1), lasts=200.0),
+    "empty lists of firewalls for two minutes": Row(fails("empty-list", path="/v2/firewalls"), lasts=120.0),
+    "a token that may only read": Row(
+        lambda u: u.cloud.faults.make_read_only(TOKEN),
+        _scale_up,
+        60.0,
+        "access",
+        over=lambda u: u.cloud.faults.restore(TOKEN),
+    ),
+    "a token that was withdrawn": Row(
+        lambda u: u.cloud.faults.revoke(TOKEN),
+        _scale_up,
+        200.0,
+        "authenticate",
+        over=lambda u: u.cloud.faults.restore(TOKEN),
+    ),
+    "a token that was withdrawn, at rest": Row(
+        lambda u: u.cloud.faults.revoke(TOKEN), lasts=300.0, over=lambda u: u.cloud.faults.restore(TOKEN)
+    ),
+    "the Secret is gone": Row(
+        lambda u: u.kube.objects.pop(("Secret", NAMESPACE, "digitalocean")),
+        _scale_up,
+        60.0,
+        "Secret digitalocean is not there",
+        over=lambda u: u.kube.put_secret(NAMESPACE, "digitalocean", {"token": TOKEN}),
+    ),
+    "the Kubernetes API is away for five minutes, at rest": Row(_kube_away, lasts=300.0, over=_kube_back),
+    "the Kubernetes API is away for five minutes, while creating": Row(
+        lambda u: asyncio.get_running_loop().call_later(1.0, _kube_away, u), _create, 300.0, over=_kube_back, new=True
+    ),
+    "one name server gives no answer": Row(
+        lambda u: u.names.silent.add("192.0.2.53"), _scale_up, 60.0, over=lambda u: u.names.silent.clear()
+    ),
+    "no name server gives an answer": Row(
+        lambda u: u.names.silent.update({"192.0.2.53", "198.51.100.53"}),
+        lasts=120.0,
+        over=lambda u: u.names.silent.clear(),
+    ),
+}
+
+
+def _lose_record(universe: Universe) -> None:
+    """Somebody removes one AAAA record, so that the operator has to read the zone."""
+    for zone in universe.cloud.state.domains.values():
+        record = next(r for r in zone.records.values() if r.type == "AAAA")
+        del zone.records[record.id]
+        from e2e.world.cloud import zones
+
+        zones.publish_soon(universe.cloud.core, zone)
+
+
+@dataclass
+class Told:
+    """How a row ended."""
+
+    picture: dict[str, Any]
+    deleted: list[str]
+    said: set[str]
+    breaches: list[str]
+    born: int
+
+
+def _tell(row: Row, troubled: bool) -> Told:
+    async def story(universe: Universe) -> Told:
+        universe.start()
+        if not row.new:
+            universe.create_site()
+            await ready(universe)
+            await asyncio.sleep(20.0)
+        if row.act is _nothing and row.lasts and not troubled:
+            pass
+        universe.journal.clear()
+        said: set[str] = set()
+        if troubled:
+            row.trouble(universe)
+        row.act(universe)
+        for _ in range(int(row.lasts * 2) if troubled else 0):
+            await asyncio.sleep(0.5)
+            said |= set(_words(universe))
+        if troubled:
+            row.over(universe)
+        await asyncio.sleep(1.0)
+        await universe.until(lambda: is_ready(universe), LONG, "Ready")
+        await asyncio.sleep(100.0)
+        deleted = [line.split(" cloud ", 1)[1] for line in universe.journal if "before cloud DELETE" in line]
+        witness = universe.witness
+        return Told(portrait(universe), deleted, said, witness.breaches, witness.born.total())
+
+    told: Told = play(story, spec=row.spec)
+    return told
+
+
+def _words(universe: Universe) -> Iterator[str]:
+    for each in (universe.site(), universe.pool()):
+        for condition in each.status.conditions if each else ():
+            if condition.type == "Ready":
+                yield condition.message
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_trouble_with_an_api_is_said_and_survived(name: str) -> None:
+    row = ROWS[name]
+    reference, told = _tell(row, False), _tell(row, True)
+    assert not told.breaches
+    assert not difference(reference.picture, told.picture)
+    assert told.born == (reference.born if row.born is None else row.born)
+    assert told.deleted == reference.deleted
+    assert any(row.says in said for said in told.said) or not row.says, sorted(told.said)
