@@ -27,6 +27,7 @@ def warm(progress: Progress = say) -> None:
     with ThreadPoolExecutor(len(parts)) as pool:
         for future in [pool.submit(part) for part in parts]:
             future.result()
+    progress("control plane, machine image and package archive are at hand")
 
 
 def _machines(slug: str, progress: Progress) -> Callable[[], object]:

@@ -44,8 +44,7 @@ async def test_the_loss_is_told_in_status_events_and_metrics(shop: Stage) -> Non
     (lost,) = await shop.addresses(SHOP, "amsterdam")
     await shop.world.drop("amsterdam", "cut")
     try:
-        condition, _ = await shop.until_condition(SHOP, "Ready", "amsterdam", status="False")
-        assert condition["reason"] == "LocationDown"
+        await shop.until_condition(SHOP, "Ready", "LocationDown", "amsterdam", status="False")
         assert "1/2" in await shop.kubectl("get", "hasites", SHOP)
         told = [event["message"] for event in await shop.events("AddressWithdrawn")]
         assert [text for text in told if lost in text and "amsterdam" in text]

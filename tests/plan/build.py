@@ -160,7 +160,9 @@ def server(of: DropletRecord, state: str = "Active", **more: Any) -> Server:
     )
 
 
-def server_status(of: DropletRecord, state: str = "Active", healthy: bool = True, drained: bool = False) -> ServerStatus:
+def server_status(
+    of: DropletRecord, state: str = "Active", healthy: bool = True, drained: bool = False
+) -> ServerStatus:
     return ServerStatus.model_validate({"name": of.name, "state": state, "healthy": healthy, "drained": drained})
 
 
@@ -210,7 +212,8 @@ def machine(of: LoadBalancerPool | None = None, name: str = "", **more: Any) -> 
     """Set up and seen just now; with ``of``, a load balancer's. ``proxy_more`` changes its proxy."""
     proxy_more = more.pop("proxy_more", {})
     view = proxy(of, name, **proxy_more) if of is not None else None
-    return MachineView(**{"host_key": "own key", "cloud_init": "done", "seen_at": NOW, "proxy": view} | more)
+    values: dict[str, Any] = {"host_key": "own key", "cloud_init": "done", "seen_at": NOW, "proxy": view}
+    return MachineView(**values | more)
 
 
 def pool_world(of: LoadBalancerPool, **more: Any) -> PoolWorld:

@@ -15,7 +15,7 @@ from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.plan import steps as do
 from hasite.plan.droplets import Sight, missing_from_listing
 from hasite.plan.failover import Publication
-from hasite.plan.names import Owner, Role, droplet_tags
+from hasite.plan.names import Owner, droplet_tags
 from hasite.plan.pool import PoolPlan, PoolWorld, members_of, plan_pool, plan_pool_removal, proxy_models
 from hasite.plan.proxies import ProxyModel
 from hasite.plan.site import SitePlan, SiteWorld, plan_site, plan_site_removal
@@ -303,7 +303,7 @@ class World:
     def create_droplet(self, step: do.CreateDroplet, owner: Owner) -> None:
         number = self.fresh()
         record = self.record(step.name, owner)
-        tags = frozenset(droplet_tags(owner, cast(Role, step.role)))
+        tags = frozenset(droplet_tags(owner, step.role))
         address, private = f"198.51.100.{number}", f"198.18.0.{number}"
         self.droplets[number] = Droplet(
             number, step.name, step.region, "active", tags, address, private, created_at=self.now
@@ -326,9 +326,7 @@ class World:
 
     def change(self, name: str, owner: Owner, **changes: object) -> None:
         resource = cast(Any, self.site if owner is SITE else self.pool)
-        droplets = tuple(
-            r.model_copy(update=changes) if r.name == name else r for r in resource.status.droplets
-        )
+        droplets = tuple(r.model_copy(update=changes) if r.name == name else r for r in resource.status.droplets)
         status = resource.status.model_copy(update={"droplets": droplets})
         (self.remember_site if owner is SITE else self.remember_pool)(status)
 
@@ -348,7 +346,7 @@ class World:
                 return self
             soonest = min((p.again_in for p in plans), default=15.0)
             self.now += max(min(soonest, 5.0), calm)
-            calm = min(calm * 1.5, 5.0)
+            calm = min(calm * 2, 5.0)
         raise AssertionError(f"it never comes to rest: {[do.describe(s) for p in plans for s in p.steps]}")
 
     def change_site(self, **spec: Any) -> None:

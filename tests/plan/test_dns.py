@@ -81,9 +81,7 @@ CASES = {
     "all there and answered is settled": Case(wish(A), view(txt(), a(A)), said(A), "", settled=True),
     "what the servers do not answer yet is waited for": Case(wish(A), view(txt(), a(A)), said(), "", waits=True),
     "an old address waits until a new one is added": Case(wish(B), view(txt(), a(A)), said(A), f"+A {B}", waits=True),
-    "an old address waits until a new one is seen": Case(
-        wish(B), view(txt(), a(A), a(B, 2)), said(A), "", waits=True
-    ),
+    "an old address waits until a new one is seen": Case(wish(B), view(txt(), a(A), a(B, 2)), said(A), "", waits=True),
     "an old address waits for the slowest server": Case(
         wish(B), view(txt(), a(A), a(B, 2)), {"ns1": answer(A, B), "ns2": answer(A)}, "", waits=True
     ),
@@ -93,9 +91,7 @@ CASES = {
     "an old address waits when no server gives an answer": Case(
         wish(B), view(txt(), a(A), a(B, 2)), {"ns1": SILENT}, "", waits=True
     ),
-    "a lost location leaves when another is seen": Case(
-        wish(B), view(txt(), a(A), a(B, 2)), said(A, B), "-A #1"
-    ),
+    "a lost location leaves when another is seen": Case(wish(B), view(txt(), a(A), a(B, 2)), said(A, B), "-A #1"),
     "an address that is not ours any more goes without a replacement": Case(
         wish(disowned=frozenset({A})), view(txt(), a(A)), said(A), "-A #1"
     ),
@@ -134,9 +130,7 @@ CASES = {
         "",
         settled=True,
     ),
-    "an empty list changes nothing while the servers answer with ours": Case(
-        wish(A), view(), said(A), "", waits=True
-    ),
+    "an empty list changes nothing while the servers answer with ours": Case(wish(A), view(), said(A), "", waits=True),
     "a list without our TXT changes nothing while the servers answer with it": Case(
         wish(B), view(a(A)), said(A), "", waits=True
     ),
@@ -298,9 +292,7 @@ class Zone:
             self.shown[server] = self.answer()
 
 
-AT_NAME = st.lists(
-    st.tuples(st.sampled_from(ADDRESSES), st.sampled_from([60, 30])), max_size=4
-)
+AT_NAME = st.lists(st.tuples(st.sampled_from(ADDRESSES), st.sampled_from([60, 30])), max_size=4)
 TEXTS = st.sampled_from([(), (POOL,), (POOL, POOL), (OTHER,), (OTHER, POOL), (POOL, OTHER)])
 WANTED = st.lists(st.sampled_from(ADDRESSES), unique=True, min_size=1, max_size=3).map(tuple)
 DISOWNED = st.sampled_from([frozenset[str](), frozenset({A}), frozenset({A, B})])
@@ -376,9 +368,7 @@ def test_a_name_that_is_given_up_is_left_without_anything_of_ours_and_nothing_el
 
 @settings(max_examples=150, deadline=None)
 @given(wanted=WANTED, lost=st.sets(st.integers(0, 3), min_size=1), extra=st.booleans())
-def test_a_short_read_deletes_nothing_and_doubles_nothing(
-    wanted: tuple[str, ...], lost: set[int], extra: bool
-) -> None:
+def test_a_short_read_deletes_nothing_and_doubles_nothing(wanted: tuple[str, ...], lost: set[int], extra: bool) -> None:
     """The servers answer with records that the list lacks."""
     unwanted = [x for x in ADDRESSES if x not in wanted][:1] if extra else []
     full = [txt(), *(a(x, n + 1) for n, x in enumerate(wanted))]

@@ -37,7 +37,7 @@ UNTAGGED = replace(FRESH, tags=frozenset())
 class ClaimCase:
     by_name: tuple[Droplet, ...] | Unknown
     age: float
-    becomes: int | None | str
+    becomes: int | str | None
     """The adopted ID, None while it waits, "asked again" or "forgotten"."""
     leaving: bool = False
 

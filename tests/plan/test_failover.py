@@ -63,9 +63,7 @@ CASES = {
     "a new address that has proved itself and serves is published": Case((), (candidate(A),), (A,)),
     "a new address that has proved nothing is not": Case((), (candidate(A, proven=False),), ()),
     "a new address that is not known to serve is not": Case((), (candidate(A, UNCLEAR),), ()),
-    "an address that is down is withdrawn": Case(
-        (PUBLISHED_A, PUBLISHED_B), (candidate(A, DOWN), candidate(B)), (B,)
-    ),
+    "an address that is down is withdrawn": Case((PUBLISHED_A, PUBLISHED_B), (candidate(A, DOWN), candidate(B)), (B,)),
     "an address that may be down stays": Case(
         (PUBLISHED_A, PUBLISHED_B), (candidate(A, UNCLEAR), candidate(B)), (A, B)
     ),
@@ -87,18 +85,14 @@ CASES = {
         (candidate(A, DOWN), candidate(B, leaving=True), candidate(C, UNCLEAR)),
         (A, C),
     ),
-    "one that leaves is withdrawn": Case(
-        (PUBLISHED_A, PUBLISHED_B), (candidate(A, leaving=True), candidate(B)), (B,)
-    ),
+    "one that leaves is withdrawn": Case((PUBLISHED_A, PUBLISHED_B), (candidate(A, leaving=True), candidate(B)), (B,)),
     "one that leaves stays while it is the last": Case((PUBLISHED_A,), (candidate(A, leaving=True),), (A,)),
     "one whose droplet is gone is withdrawn": Case((PUBLISHED_A, PUBLISHED_B), (candidate(B),), (B,)),
     "the last one whose droplet is gone is withdrawn all the same": Case((PUBLISHED_A,), (), ()),
     "one that shows a foreign host key is withdrawn, even as the last": Case(
         (PUBLISHED_A,), (candidate(A, disowned="it shows a foreign host key"),), ()
     ),
-    "one that is back stays out during its hold-down": Case(
-        (out(A), PUBLISHED_B), (candidate(A), candidate(B)), (B,)
-    ),
+    "one that is back stays out during its hold-down": Case((out(A), PUBLISHED_B), (candidate(A), candidate(B)), (B,)),
     "one that is back is published after its hold-down": Case(
         (out(A, NOW - 16, [NOW - 16]), PUBLISHED_B), (candidate(A), candidate(B)), (A, B)
     ),

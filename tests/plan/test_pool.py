@@ -127,8 +127,8 @@ def test_a_lost_location_leaves_dns_although_the_other_one_refused_a_new_configu
 def test_a_lost_location_stays_in_dns_when_what_the_others_say_is_old() -> None:
     both = serving_pool()
     world = silent(both, NEW_YORK)
-    views = dict(world.machines)
-    views[AMS.name] = replace(views[AMS.name], seen_at=NOW - 60)  # type: ignore[type-var]
+    old = machine(both, AMS.name, seen_at=NOW - 60, proxy_more={"peers": {A: False}})
+    views = {**world.machines, AMS.name: old}
     assert wanted(both, replace(world, machines=views)) == {A, B}
 
 
@@ -281,6 +281,16 @@ def test_a_load_balancer_that_leaves_is_destroyed(of: LoadBalancerPool, more: Lo
     _, step, wait = release(of, of.status.droplets[0], pool_world(of, **more(of)))
     assert (step is not None) is destroyed
     assert (wait is None) is destroyed
+
+
+def test_the_ttl_counts_from_when_every_name_server_had_let_go_of_it() -> None:
+    of = leaving(None)
+    for answers, since in (
+        ({"1": answer(A, B)}, None),
+        ({"1": answer(B), "2": Unknown("x")}, None),
+        ({"1": answer(B)}, NOW),
+    ):
+        assert release(of, of.status.droplets[0], pool_world(of, answers=answers))[0].released_since == since
 
 
 def test_what_it_waits_for_does_not_change_with_the_number_of_connections() -> None:

@@ -9,25 +9,29 @@ import pytest
 from hasite.plan import steps as do
 from hasite.plan.site import site_template
 
-from tests.plan.build import AMSTERDAM, FRANKFURT, NEW_YORK, REGIONS, a, locations, site, txt
+from tests.plan.build import AMSTERDAM, FRANKFURT, NEW_YORK, OTHER, REGIONS, a, locations, site, txt
 from tests.plan.replay import TAKEOVER, World
 
 TTL = 30
-APP = {"replicasPerLocation": 2}
 
 
-def born() -> World:
-    return World(site(app=APP, dns={"ttlSeconds": TTL, "degradedTtlSeconds": TTL}))
+def born(apps: int = 2) -> World:
+    return World(site(app={"replicasPerLocation": apps}, dns={"ttlSeconds": TTL, "degradedTtlSeconds": TTL}))
 
 
 @cache
-def _grown() -> World:
-    return born().run()
+def _grown(apps: int) -> World:
+    return born(apps).run()
 
 
 def grown() -> World:
     """A site that serves: two load balancers, four apps."""
-    return _grown().copy()
+    return _grown(2).copy()
+
+
+def small() -> World:
+    """A site that serves: two load balancers, two apps."""
+    return _grown(1).copy()
 
 
 def at(*names: str) -> list[dict[str, str]]:
@@ -69,6 +73,15 @@ def drift(world: World) -> None:
     del world.firewalls[next(iter(world.firewalls))]
 
 
+def interrupted(world: World) -> None:
+    """Deleted when the first droplets were just asked for."""
+    for _ in range(3):
+        world.reconcile_site()
+        world.reconcile_pool()
+    assert world.droplets
+    world.delete_site()
+
+
 @dataclass(frozen=True)
 class Scenario:
     """``empty``: the name may be left without an address. ``foreign``: it may point at an address that is not ours for
@@ -80,6 +93,8 @@ class Scenario:
     balancers: dict[str, int]
     empty: bool = False
     foreign: bool = False
+    every: int = 1
+    """Replayed after every so many writes."""
 
 
 NY2, AMS2, FRA2 = {NEW_YORK: 2}, {AMSTERDAM: 2}, {FRANKFURT: 2}
@@ -87,16 +102,16 @@ NY1, AMS1, FRA1 = {NEW_YORK: 1}, {AMSTERDAM: 1}, {FRANKFURT: 1}
 BOTH_APPS, BOTH_LBS = NY2 | AMS2, NY1 | AMS1
 SCENARIOS = {
     "create": Scenario(born, lambda w: None, BOTH_APPS, BOTH_LBS),
-    "roll the apps": Scenario(grown, roll, BOTH_APPS, BOTH_LBS),
-    "roll the apps to a version that never serves": Scenario(grown, roll_bad, NY2 | AMS2 | {"extra": 1}, BOTH_LBS),
-    "roll the apps from there to a good version": Scenario(grown, twice, BOTH_APPS, BOTH_LBS),
+    "roll the apps": Scenario(small, roll, NY1 | AMS1, BOTH_LBS),
+    "roll the apps to a version that never serves": Scenario(small, roll_bad, NY1 | AMS1 | {"extra": 1}, BOTH_LBS),
+    "roll the apps from there to a good version": Scenario(small, twice, NY1 | AMS1, BOTH_LBS, every=4),
     "roll the load balancers": Scenario(
         grown, lambda w: w.change_site(loadBalancers={"size": "s-2vcpu-2gb"}), BOTH_APPS, BOTH_LBS
     ),
     "scale up": Scenario(
-        grown,
-        lambda w: w.change_site(app={"replicasPerLocation": 3}, loadBalancers={"replicasPerLocation": 2}),
-        {NEW_YORK: 3, AMSTERDAM: 3},
+        small,
+        lambda w: w.change_site(app={"replicasPerLocation": 2}, loadBalancers={"replicasPerLocation": 2}),
+        BOTH_APPS,
         {NEW_YORK: 2, AMSTERDAM: 2},
     ),
     "scale down": Scenario(
@@ -116,30 +131,31 @@ SCENARIOS = {
     "a load balancer is deleted by hand": Scenario(
         grown, lambda w: w.lose("lb", "nyc3"), BOTH_APPS, BOTH_LBS, foreign=True
     ),
-    "a location goes down": Scenario(
-        grown, lambda w: setattr(w, "down", frozenset({"nyc3"})), BOTH_APPS, BOTH_LBS
-    ),
+    "a location goes down": Scenario(grown, lambda w: setattr(w, "down", frozenset({"nyc3"})), BOTH_APPS, BOTH_LBS),
     "a location comes back": Scenario(grown, recovered, BOTH_APPS, BOTH_LBS),
     "drift": Scenario(grown, drift, BOTH_APPS, BOTH_LBS, foreign=True),
     "remove": Scenario(grown, World.delete_site, {}, {}, empty=True),
-    "remove while it is being created": Scenario(born, lambda w: (w.reconcile_site(), w.reconcile_pool(), w.delete_site())[-1], {}, {}, empty=True),
+    "remove while it is being created": Scenario(born, interrupted, {}, {}, empty=True),
 }
 
 
 class Watch:
     """What must hold after each write. ``taken``: a copy of the world after each."""
 
-    def __init__(self, scenario: Scenario, start: World) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, start: World, keep: bool = False) -> None:
+        self.scenario, self.keep = scenario, keep
         self.taken: list[World] = []
+        self.writes = 0
         self.had_address = bool(start.published())
         self.served = available(start)
         self.balanced = {d.id: d.public_ipv4 or "" for d in start.droplets.values() if "-lb-" in d.name}
 
     def __call__(self, world: World, what: object) -> None:
-        twin = world.copy()
-        twin.watch = None
-        self.taken.append(twin)
+        self.writes += 1
+        if self.keep:
+            twin = world.copy()
+            twin.watch = None
+            self.taken.append(twin)
         names = Counter(d.name for d in world.droplets.values())
         assert not [n for n, count in names.items() if count > 1], "two droplets of one name"
         records = Counter((r.type, r.name, r.data) for r in world.records.values())
@@ -161,14 +177,11 @@ class Watch:
     def destroyed(self, world: World, step: do.DestroyDroplet) -> None:
         address = self.balanced.get(step.droplet_id, "")
         assert address not in world.published()
-        assert world.now - world.led_at.get(address, 0) >= TTL or not self.led(address), "the TTL was not waited out"
+        assert world.now - world.led_at.get(address, 0) >= TTL, "the TTL was not waited out"
         for number, machine in world.machines.items():
             if machine.model is not None and world.droplets[number].region not in world.down:
                 active = {u.name for u in machine.model.upstreams if u.state == "Active"}
                 assert step.name not in active, "a load balancer still leads to it"
-
-    def led(self, address: str) -> bool:
-        return bool(self.taken) and address in self.taken[-1].led_at
 
 
 def available(world: World) -> bool:
@@ -207,7 +220,7 @@ def reference(name: str) -> tuple[World, tuple[World, ...]]:
     scenario = SCENARIOS[name]
     world = scenario.start()
     scenario.change(world)
-    watch = Watch(scenario, world)
+    watch = Watch(scenario, world, keep=True)
     world.watch = watch
     world.run()
     return world, tuple(watch.taken)
@@ -223,7 +236,7 @@ def test_undisturbed(name: str) -> None:
 def test_whatever_write_the_operator_dies_after_it_comes_to_the_same_end(name: str) -> None:
     scenario = SCENARIOS[name]
     end, states = reference(name)
-    for n, state in enumerate(states):
+    for n, state in list(enumerate(states))[:: scenario.every]:
         world = state.copy()
         world.operator, world.now = 1, world.now + TAKEOVER
         watch = Watch(scenario, state)
@@ -251,12 +264,10 @@ def test_a_world_at_rest_stays_at_rest_and_its_status_does_not_change() -> None:
         world.now += 30
         world.reconcile_site()
         world.reconcile_pool()
-    assert watch.taken == []
+    assert watch.writes == 0
 
 
 def test_a_name_that_belongs_to_another_owner_is_left_alone() -> None:
-    from tests.plan.build import OTHER
-
     world = born()
     for record in (txt(OTHER, world.fresh()), a("203.0.113.99", world.fresh())):
         world.records[record.id] = record

@@ -10,7 +10,15 @@ from hasite.api.loadbalancerpool import ServerStatus
 from hasite.plan.droplets import Sight
 from hasite.plan.names import firewall_name
 from hasite.plan.site import SiteWorld, first_difference, plan_site, plan_site_removal, pool_manifest, release
-from hasite.plan.steps import ApplyPool, CreateDroplet, CreateFirewall, DeletePool, DestroyDroplet, DestroyFirewall, Step
+from hasite.plan.steps import (
+    ApplyPool,
+    CreateDroplet,
+    CreateFirewall,
+    DeletePool,
+    DestroyDroplet,
+    DestroyFirewall,
+    Step,
+)
 from hasite.plan.world import Unknown
 
 from tests.plan.build import (
@@ -117,7 +125,12 @@ DRAINING = server_status(NY, "Draining", drained=False)
 RELEASES: dict[str, tuple[DropletRecord, tuple[ServerStatus, ...], bool, bool]] = {
     "not while it is active": (gone(), (server_status(NY),), False, False),
     "not while requests of it are in flight": (gone(), (DRAINING,), False, False),
-    "out of every configuration once it is drained": (gone(), (server_status(NY, "Draining", drained=True),), True, False),
+    "out of every configuration once it is drained": (
+        gone(),
+        (server_status(NY, "Draining", drained=True),),
+        True,
+        False,
+    ),
     "out of every configuration once its time is over": (gone(leaving_since=NOW - 9), (DRAINING,), True, False),
     "destroyed once no load balancer knows it": (gone(released_since=NOW), (), True, True),
 }

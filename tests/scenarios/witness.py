@@ -25,7 +25,7 @@ class Witness:
     breaches: list[str] = field(default_factory=list)
     born: Counter[str] = field(default_factory=Counter)
     """Machines made, by name."""
-    _published: bool = False
+    _published: set[str] = field(default_factory=set)
 
     def says(self, what: str) -> None:
         if what not in self.breaches:
@@ -36,9 +36,10 @@ class Witness:
         """After each publication by the name servers."""
         addresses = self.universe.names.addresses(self.domain)
         for version, mark in (("IPv4", "."), ("IPv6", ":")):
-            if self._published and not self.giving_up and not any(mark in a for a in addresses):
+            there = any(mark in address for address in addresses)
+            if version in self._published and not there and not self.giving_up:
                 self.says(f"{self.domain} lost its last {version} address")
-        self._published |= bool(addresses)
+            self._published |= {version} if there else set()
         self._held(addresses)
 
     def on_birth(self, name: str) -> None:

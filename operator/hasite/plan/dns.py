@@ -2,8 +2,8 @@
 
 The rules, each with what it exists for:
 
-- Ownership is a TXT record beside the name; without ours, nothing at the name is touched (other people's records). Where
-  all that is there are the wanted addresses, it was removed by mistake, and is put back.
+- Ownership is a TXT record beside the name; without ours, nothing at the name is touched (other people's records).
+  Where all that is there are the wanted addresses, it was removed by mistake, and is put back.
 - What the provider lists and what its servers answer must agree that something is there before it is called absent
   (a list that is short by mistake).
 - Additions come first and are seen on every authoritative server that answers before a working address is removed
@@ -88,7 +88,7 @@ def seen_everywhere(address: str, answers: Answers) -> bool:
 
 
 def agrees(wish: DnsWish, answers: Answers, zone_file: str | None) -> bool:
-    """A read of the zone at the provider can be spared: the servers that answer say what is wanted, nothing is doubled."""
+    """A read of the zone can be spared: the servers that answer say what is wanted, and nothing is doubled."""
     known = [answer for answer in answers.values() if isinstance(answer, Answer)]
     if not known or wish.delete_all:
         return False

@@ -106,7 +106,7 @@ def hold_down_of(status: AddressStatus, base: float, now: float) -> float:
 
 
 def _serves(candidate: Candidate, published: bool) -> bool:
-    """What is published has proved itself once: that its machine can't be asked now is no reason to hold others back."""
+    """What is published has proved itself once: that its machine can't be asked now must not hold a failover back."""
     up = candidate.verdict.up is True and not candidate.leaving and not candidate.disowned
     return up and (candidate.proven or published)
 

@@ -10,6 +10,7 @@ from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.errors import HasiteError, Unauthorized
 from hasite.plan.droplets import Sight, missing_from_listing
+from hasite.plan.names import Owner, Role, firewall_name
 from hasite.plan.status import Problem, condition, kstatus, merge
 from hasite.plan.world import Droplet, Firewall, Unknown
 from hasite.reconcilers.services import Account, Services
@@ -22,6 +23,10 @@ RESTING_AGE = 75.0
 """Oldest inventory, in seconds, that a resource at rest is judged by: it bounds the calls an hour."""
 
 BUSY_AGE = 2.0
+
+LOOK_UP_SECONDS = 4.0
+"""Between two look-ups of one droplet by its name."""
+
 KSTATUS = ("Ready", "Reconciling", "Stalled")
 GIVE_UP_SECONDS = 300.0
 """How long a deletion waits for credentials that are gone."""
@@ -51,7 +56,9 @@ def is_busy(records: Sequence[DropletRecord], resource: HASite | LoadBalancerPoo
     )
 
 
-async def look_at_droplets(account: Account, records: Sequence[DropletRecord], max_age: float) -> Sight:
+async def look_at_droplets(
+    services: Services, account: Account, records: Sequence[DropletRecord], max_age: float
+) -> Sight:
     """Inventory, then by ID what it lacks, then by name what has no ID."""
     listed = await attempt_droplets(account, max_age)
     by_id: dict[int, Droplet | Unknown | None] = {}
@@ -60,14 +67,21 @@ async def look_at_droplets(account: Account, records: Sequence[DropletRecord], m
             by_id[droplet_id] = await account.cloud.droplet(droplet_id)
         except HasiteError as error:
             by_id[droplet_id] = Unknown(str(error))
-    by_name: dict[str, Sequence[Droplet] | Unknown] = {}
-    for record in records:
-        if record.droplet_id is None:
-            try:
-                by_name[record.name] = await account.cloud.find_droplets(record.name)
-            except HasiteError as error:
-                by_name[record.name] = Unknown(str(error))
+    unnumbered = [r.name for r in records if r.droplet_id is None]
+    by_name = {name: await _look_up(services, account, name) for name in unnumbered}
     return Sight(listed, by_id, by_name)
+
+
+async def _look_up(services: Services, account: Account, name: str) -> Sequence[Droplet] | Unknown:
+    """By name. Not at every look: open claims of some droplets would use up the provider's rate limit."""
+    now = services.clock()
+    if now - services.looked_up.get(name, 0.0) < LOOK_UP_SECONDS:
+        return Unknown("it was looked up by name a moment ago")
+    services.looked_up[name] = now
+    try:
+        return await account.cloud.find_droplets(name)
+    except HasiteError as error:
+        return Unknown(str(error))
 
 
 async def attempt_droplets(account: Account, max_age: float) -> Sequence[Droplet] | Unknown:
@@ -146,8 +160,12 @@ async def retain(services: Services, resource: R) -> None:
 
 def left_behind(resource: HASite | LoadBalancerPool) -> str:
     """What a person finds at the provider afterwards."""
-    droplets = ", ".join(f"droplet {r.droplet_id} {r.name}" for r in resource.status.droplets if r.droplet_id)
-    return droplets or "no droplets"
+    things = [f"droplet {r.droplet_id} {r.name}" for r in resource.status.droplets if r.droplet_id]
+    if isinstance(resource, LoadBalancerPool) and resource.status.zone and resource.status.addresses:
+        things.append(f"the records of {resource.spec.domain} in zone {resource.status.zone.name}")
+    role: Role = "lb" if isinstance(resource, LoadBalancerPool) else "app"
+    things.append(f"firewall {firewall_name(Owner(resource.uid, resource.namespace, resource.name), role)}")
+    return ", ".join(things)
 
 
 async def give_up_if_due(services: Services, resource: R, problem: Problem) -> bool:
@@ -162,6 +180,25 @@ async def give_up_if_due(services: Services, resource: R, problem: Problem) -> b
     resource = await services.kube.write_status(resource, status.wire())
     await services.kube.set_finalizer(resource, False)
     return True
+
+
+class Endings:
+    """Deletions that seem to be over. A list may come back empty by mistake once, so two looks have to say so."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, float] = {}
+
+    def confirmed(self, uid: str, now: float) -> bool:
+        """Whether an earlier look, older than any inventory that a deletion is judged by, said the same."""
+        first = self._first.setdefault(uid, now)
+        if now - first <= BUSY_AGE:
+            return False
+        del self._first[uid]
+        return True
+
+    def not_yet(self, uid: str) -> None:
+        """Something is left after all."""
+        self._first.pop(uid, None)
 
 
 def has_finalizer(resource: HASite | LoadBalancerPool) -> bool:

@@ -1,11 +1,13 @@
 """LoadBalancerPool: observe → plan → apply → report."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hasite.api.common import Resource, seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool
+from hasite.clouds import limiter
 from hasite.errors import HasiteError, Permanent, Unauthorized
 from hasite.plan.dns import agrees, owner_domain
 from hasite.plan.failover import Publication
@@ -28,6 +30,7 @@ from hasite.reconcilers.apply import Application, Machine, Refused, sha256, targ
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
+    Endings,
     credentials,
     give_up_if_due,
     has_finalizer,
@@ -51,7 +54,7 @@ PROBLEM_SECONDS = 10.0
 
 
 class PoolReconciler:
-    """Keeps in memory only what may be lost: refused configurations, and when a failover began."""
+    """Keeps in memory only what may be lost: refused configurations, when a failover began, first looks at an end."""
 
     kind: type[Resource] = LoadBalancerPool
 
@@ -59,6 +62,7 @@ class PoolReconciler:
         self._services = services
         self._refused: dict[str, dict[str, Refused]] = {}
         self._failing: dict[str, float] = {}
+        self._endings = Endings()
 
     async def forget(self, namespace: str, name: str) -> None:
         """The object is gone."""
@@ -120,9 +124,12 @@ class PoolReconciler:
             await application.remember(status)
             await self._tell(pool, application.resource)
             await application.run(plan.steps)
-        if plan.finished:
+        if plan.finished and self._endings.confirmed(pool.uid, world.now):
             await services.kube.set_finalizer(application.resource, False)
             return Outcome(1.0)
+        if plan.finished:
+            return Outcome(BUSY_AGE + 0.5)
+        self._endings.not_yet(pool.uid)
         return await self._report(application, world, plan, unsafe)
 
     def _follow(self, pool: LoadBalancerPool) -> None:
@@ -163,7 +170,7 @@ class PoolReconciler:
         world = PoolWorld(
             now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(account, records, age),
+            sight=await look_at_droplets(services, account, records, age),
             machines={name: services.watch.machine(name) for name in names},
             probes=self._probes(pool),
             rendered=rendered,
@@ -204,9 +211,12 @@ class PoolReconciler:
         zone_file = None if isinstance(world.zones, Unknown) else world.zones.get(wish.zone, "")
         if not pool.deleting and agrees(wish, answers, zone_file):
             return world
+        leads_astray = any(isinstance(a, Answer) and a.addresses - set(wish.addresses) for a in answers.values())
+        urgent = leads_astray and not pool.deleting
         zone: ZoneView | Unknown
         try:
-            zone = await account.dns.records(wish.zone)
+            with limiter.urgent() if urgent else contextlib.nullcontext():
+                zone = await account.dns.records(wish.zone)
         except Unauthorized:
             raise
         except HasiteError as error:

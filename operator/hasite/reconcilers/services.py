@@ -44,3 +44,5 @@ class Services:
     clock: Callable[[], float] = time.time
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """The last token of each Secret, for resources that are deleted together with it."""
+    looked_up: dict[str, float] = field(default_factory=dict)
+    """When each droplet without an ID was last looked up by its name."""

@@ -16,6 +16,7 @@ from hasite.reconcilers.apply import Application, Machine, target_of
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
+    Endings,
     credentials,
     give_up_if_due,
     has_finalizer,
@@ -33,12 +34,13 @@ from hasite.reconcilers.watch import WatchTarget
 
 
 class SiteReconciler:
-    """Keeps nothing in memory."""
+    """Keeps in memory only what may be lost: first looks at an end."""
 
     kind: type[Resource] = HASite
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._endings = Endings()
 
     async def forget(self, namespace: str, name: str) -> None:
         """The object is gone."""
@@ -70,10 +72,20 @@ class SiteReconciler:
             return await self._stuck(site, Problem(error.reason, str(error), True))
 
     async def _stuck(self, site: HASite, problem: Problem) -> Outcome:
-        if site.deleting and await give_up_if_due(self._services, site, problem):
-            return Outcome(1.0)
+        if site.deleting:
+            await self._delete_pool(site)
+            if await give_up_if_due(self._services, site, problem):
+                return Outcome(1.0)
         await report_problem(self._services, site, problem)
         return Outcome(PROBLEM_SECONDS)
+
+    async def _delete_pool(self, site: HASite) -> None:
+        """Needs no credentials: the pool gives up at the same time as its site, not one after the other."""
+        kube = self._services.kube
+        pool = await kube.get(LoadBalancerPool, site.namespace, site.name)
+        owned = pool is not None and site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
+        if pool is not None and owned and not pool.deleting and self._services.leadership.is_leader():
+            await kube.delete(LoadBalancerPool, pool.namespace, pool.name, pool.uid)
 
     async def _reconcile(self, site: HASite, account: Account, observing: bool) -> Outcome:
         services, app = self._services, site.spec.app
@@ -89,9 +101,12 @@ class SiteReconciler:
             armed = application.arm(plan.status.droplets, plan.steps)
             await application.remember(plan.status.model_copy(update={"droplets": armed, "plan": lines}))
             await application.run(plan.steps)
-        if plan.finished:
+        if plan.finished and self._endings.confirmed(site.uid, world.now):
             await services.kube.set_finalizer(application.resource, False)
             return Outcome(1.0)
+        if plan.finished:
+            return Outcome(BUSY_AGE + 0.5)
+        self._endings.not_yet(site.uid)
         return await self._report(application, world, plan)
 
     def _follow(self, site: HASite) -> None:
@@ -112,7 +127,7 @@ class SiteReconciler:
         return SiteWorld(
             now=services.clock(),
             identity=services.leadership.identity,
-            sight=await look_at_droplets(account, records, age),
+            sight=await look_at_droplets(services, account, records, age),
             machines={name: services.watch.machine(name) for name in followed},
             firewalls=await look_at_firewalls(account, age),
             pool=await services.kube.get(LoadBalancerPool, site.namespace, site.name),

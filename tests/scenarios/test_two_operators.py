@@ -1,0 +1,47 @@
+"""Two operators that both believe they lead: no machine is made twice, and the end is the same.
+
+Every call of each takes a time of its own, drawn from the seed, so that each seed interleaves them in another way.
+"""
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from tests.scenarios.portrait import difference, portrait
+from tests.scenarios.stories import STORIES, Story, ready
+from tests.scenarios.universe import Universe, play
+
+SEEDS = range(40 if os.environ.get("HASITE_MATRIX") else 2)
+TOLD = ["creating", "rolling apps", "failing over and back", "scaling down", "deleting"]
+
+
+def _tell(story: Story, seed: int, operators: int) -> tuple[dict[str, Any], int, list[str], list[str]]:
+    async def told(universe: Universe) -> tuple[dict[str, Any], int, list[str], list[str]]:
+        for _ in range(operators):
+            universe.start()
+        if story.prepared:
+            universe.create_site()
+            await ready(universe)
+        universe.journal.clear()
+        await story.act(universe)
+        await asyncio.sleep(90.0)
+        return portrait(universe), universe.witness.born.total(), universe.witness.breaches, universe.journal
+
+    latency = (0.002, 0.02) if operators == 1 else (0.002, 0.4)
+    result: tuple[dict[str, Any], int, list[str], list[str]] = play(
+        told, seed=seed, spec=story.spec, latency=latency
+    )
+    return result
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", TOLD)
+def test_two_operators_at_once_make_nothing_twice_and_reach_the_same_end(name: str, seed: int) -> None:
+    reference, born, _, _ = _tell(STORIES[name], seed, 1)
+    picture, born_of_two, breaches, journal = _tell(STORIES[name], seed, 2)
+    wrong = [*breaches, *difference(reference, picture)]
+    if born_of_two != born:
+        wrong.append(f"{born_of_two} machines were made, not {born}")
+    assert not wrong, "\n".join([*wrong, *journal[-200:]])
