@@ -36,7 +36,7 @@ from hasite.plan.world import (
 
 from tests.plan.build import NOW, POOL, SITE, ZONE, metadata
 
-ACTIVE_AFTER, BOOT = 2.0, 6.0
+ACTIVE_AFTER, BOOT = 1.0, 3.0
 """Seconds from a droplet's creation until it is active, and until cloud-init is done."""
 
 TAKEOVER = 16.0
@@ -333,7 +333,10 @@ class World:
     # What happens around it.
 
     def run(self, limit: float = 900.0) -> "World":
-        """Until nothing was done for half a minute; raises AssertionError when that never comes."""
+        """Until nothing is waited for, or nothing was done for half a minute.
+
+        Raises AssertionError when that never comes.
+        """
         quiet_since = end = self.now
         calm = 0.2
         while self.now < end + limit:
@@ -342,7 +345,7 @@ class World:
             acted = any(p.steps for p in plans) or before != (self.site, self.pool)
             if acted:
                 quiet_since, calm = self.now, 0.2
-            elif self.now - quiet_since > 30.0:
+            elif self.now - quiet_since > (30.0 if any(p.waits for p in plans) else 1.0):
                 return self
             soonest = min((p.again_in for p in plans), default=15.0)
             self.now += max(min(soonest, 5.0), calm)

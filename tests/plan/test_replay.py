@@ -106,7 +106,7 @@ SCENARIOS = {
     "roll the apps to a version that never serves": Scenario(small, roll_bad, NY1 | AMS1 | {"extra": 1}, BOTH_LBS),
     "roll the apps from there to a good version": Scenario(small, twice, NY1 | AMS1, BOTH_LBS, every=4),
     "roll the load balancers": Scenario(
-        grown, lambda w: w.change_site(loadBalancers={"size": "s-2vcpu-2gb"}), BOTH_APPS, BOTH_LBS
+        small, lambda w: w.change_site(loadBalancers={"size": "s-2vcpu-2gb"}), NY1 | AMS1, BOTH_LBS
     ),
     "scale up": Scenario(
         small,
@@ -118,14 +118,14 @@ SCENARIOS = {
         grown, lambda w: w.change_site(app={"replicasPerLocation": 1}), {NEW_YORK: 1, AMSTERDAM: 1}, BOTH_LBS
     ),
     "add a location": Scenario(
-        grown,
+        small,
         lambda w: w.change_site(locations=at(NEW_YORK, AMSTERDAM, FRANKFURT)),
-        BOTH_APPS | FRA2,
+        NY1 | AMS1 | FRA1,
         BOTH_LBS | FRA1,
     ),
     "take a location away": Scenario(grown, lambda w: w.change_site(locations=at(AMSTERDAM)), AMS2, AMS1),
     "move to another location": Scenario(
-        grown, lambda w: w.change_site(locations=at(AMSTERDAM, FRANKFURT)), AMS2 | FRA2, AMS1 | FRA1
+        small, lambda w: w.change_site(locations=at(AMSTERDAM, FRANKFURT)), AMS1 | FRA1, AMS1 | FRA1
     ),
     "an app is deleted by hand": Scenario(grown, lambda w: w.lose("app", "nyc3"), BOTH_APPS, BOTH_LBS),
     "a load balancer is deleted by hand": Scenario(

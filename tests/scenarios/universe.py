@@ -22,7 +22,8 @@ from hasite.machines.base import Session
 from hasite.metrics import Metrics
 from hasite.reconcilers import watch
 
-from e2e.world.cloud import UNLIMITED, Cloud
+from e2e.world.cloud import DEFAULT_PLAN, UNLIMITED, Cloud
+from e2e.world.cloud.addresses import RegionAddresses
 from e2e.world.cloud.journal import WRITES
 from tests.fakes.kube import FakeKube, Json, Key
 from tests.fakes.machines import FakeSession
@@ -77,6 +78,7 @@ class Universe:
     on_effect: Callable[[int], None] | None = None
     spec: Json = field(default_factory=site_spec)
     latency: tuple[float, float] = (0.002, 0.02)
+    addresses: Mapping[str, RegionAddresses] = field(default_factory=lambda: DEFAULT_PLAN)
     slow: dict[tuple[str, str], float] = field(default_factory=dict)
     """Method and path of the cloud's API → seconds that such a request is on its way."""
     effects: list[str] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Universe:
             tag_delay=3.0,
             action_delay=1.0,
             limits=UNLIMITED,
+            addresses=self.addresses,
         )
         self.cloud.app.freeze()
         self.kube = SimulatedKube(on_write=self._on_kube_write, on_change=self._on_change)

@@ -20,7 +20,10 @@ R = TypeVar("R", HASite, LoadBalancerPool)
 _log = logging.getLogger(__name__)
 
 RESTING_AGE = 75.0
-"""Oldest inventory, in seconds, that a resource at rest is judged by: it bounds the calls an hour."""
+"""Oldest firewalls and domains, in seconds, that a resource at rest is judged by: it bounds the calls an hour."""
+
+RESTING_DROPLETS_AGE = 40.0
+"""The same of droplets, which change more often and matter more."""
 
 BUSY_AGE = 2.0
 
@@ -180,6 +183,28 @@ async def give_up_if_due(services: Services, resource: R, problem: Problem) -> b
     resource = await services.kube.write_status(resource, status.wire())
     await services.kube.set_finalizer(resource, False)
     return True
+
+
+class Troubles:
+    """When something last went wrong with a resource: an inventory from before that cannot tell why.
+
+    Each new trouble costs one listing; a long one costs no more than rest does.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[frozenset[str], float]] = {}
+
+    def droplets_age(self, uid: str, troubled: frozenset[str], now: float) -> float:
+        """The oldest inventory of droplets that will do. ``troubled``: names of what does not answer as it should."""
+        before, since = self._known.get(uid, (frozenset(), 0.0))
+        if troubled - before:
+            since = now
+        self._known[uid] = (troubled, since)
+        return max(BUSY_AGE, min(RESTING_DROPLETS_AGE, now - since))
+
+    def forget(self, uid: str) -> None:
+        """The resource is gone."""
+        self._known.pop(uid, None)
 
 
 class Endings:

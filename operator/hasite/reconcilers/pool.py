@@ -25,12 +25,13 @@ from hasite.plan.pool import (
 )
 from hasite.plan.status import Problem, pool_report
 from hasite.plan.steps import describe
-from hasite.plan.world import Answer, Probe, Unknown, ZoneView
+from hasite.plan.world import Answer, MachineView, Probe, Unknown, ZoneView
 from hasite.reconcilers.apply import Application, Machine, Refused, sha256, target_of
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
     Endings,
+    Troubles,
     credentials,
     give_up_if_due,
     has_finalizer,
@@ -63,6 +64,7 @@ class PoolReconciler:
         self._refused: dict[str, dict[str, Refused]] = {}
         self._failing: dict[str, float] = {}
         self._endings = Endings()
+        self._troubles = Troubles()
 
     async def forget(self, namespace: str, name: str) -> None:
         """The object is gone."""
@@ -162,17 +164,22 @@ class PoolReconciler:
 
     async def _observe(self, pool: LoadBalancerPool, account: Account, configs: Mapping[str, bytes]) -> PoolWorld:
         services, records = self._services, pool.status.droplets
-        age = BUSY_AGE if is_busy(records, pool) else RESTING_AGE
-        names = [r.name for r in records]
+        busy = is_busy(records, pool)
+        age = BUSY_AGE if busy else RESTING_AGE
+        machines = {r.name: services.watch.machine(r.name) for r in records}
+        probes = self._probes(pool)
         rendered = {name: sha256(config) for name, config in configs.items()}
         now = services.clock()
         refused = self._refused.get(pool.uid, {})
+        silent = {name for name, view in machines.items() if not isinstance(view, MachineView)}
+        down = {address for address, probe in probes.items() if probe.up is False}
+        droplets_age = self._troubles.droplets_age(pool.uid, frozenset(silent | down), now)
         world = PoolWorld(
             now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(services, account, records, age),
-            machines={name: services.watch.machine(name) for name in names},
-            probes=self._probes(pool),
+            sight=await look_at_droplets(services, account, records, BUSY_AGE if busy else droplets_age),
+            machines=machines,
+            probes=probes,
             rendered=rendered,
             firewalls=await look_at_firewalls(account, age),
             zones=await _zones(account, age),

@@ -17,6 +17,7 @@ from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
     Endings,
+    Troubles,
     credentials,
     give_up_if_due,
     has_finalizer,
@@ -41,6 +42,7 @@ class SiteReconciler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._endings = Endings()
+        self._troubles = Troubles()
 
     async def forget(self, namespace: str, name: str) -> None:
         """The object is gone."""
@@ -122,15 +124,20 @@ class SiteReconciler:
     async def _observe(self, site: HASite, account: Account) -> SiteWorld:
         services = self._services
         records: Sequence[DropletRecord] = site.status.droplets
-        age = BUSY_AGE if is_busy(records, site) else RESTING_AGE
+        busy = is_busy(records, site)
+        age = BUSY_AGE if busy else RESTING_AGE
+        pool = await services.kube.get(LoadBalancerPool, site.namespace, site.name)
+        sick = frozenset(s.name for s in pool.status.servers if not s.healthy) if pool else frozenset()
+        now = services.clock()
+        droplets_age = self._troubles.droplets_age(site.uid, sick, now)
         followed = [r.name for r in records if not (r.pinned and r.served)]
         return SiteWorld(
-            now=services.clock(),
+            now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(services, account, records, age),
+            sight=await look_at_droplets(services, account, records, BUSY_AGE if busy else droplets_age),
             machines={name: services.watch.machine(name) for name in followed},
             firewalls=await look_at_firewalls(account, age),
-            pool=await services.kube.get(LoadBalancerPool, site.namespace, site.name),
+            pool=pool,
             operator_cidrs=services.operator_cidrs,
             user_data_error=validate_user_data(site.spec.app.user_data) if site.spec.app.user_data else None,
         )
