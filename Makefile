@@ -1,11 +1,11 @@
 # HASite: `make` alone lists what there is. Everything below needs Debian 12 (or later) and root for the local world.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format generate constraints warm e2e bench demo demo-drop demo-restore watch down
+.PHONY: help setup test check scenarios format generate constraints warm e2e bench demo demo-drop demo-restore watch down
 
 PY := .venv/bin/python
 # More processes than cores: most of its time is waiting for servers that it starts.
-FAST_SUITE = $(PY) -m pytest -q -n 4
+FAST_SUITE = $(PY) -m pytest -q -n 4 --ignore=tests/scenarios
 LOCATION ?= new-york
 HOW ?= power
 export PYTHONUNBUFFERED := 1
@@ -41,6 +41,9 @@ constraints: setup ## move the tested versions of all libraries up
 
 warm: setup ## once: control plane (ten minutes), machine image, package archive, side by side
 	$(PY) -m e2e.demo warm
+
+scenarios: setup ## whole stories and the crash matrix on simulators, minutes; HASITE_MATRIX=1: every point of it
+	$(PY) -m pytest -q -n 2 tests/scenarios
 
 e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
 	$(PY) -m pytest -q e2e

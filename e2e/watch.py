@@ -22,8 +22,8 @@ class Name:
     """One name under watch. ``gone``: it may be empty, because it is being given up."""
 
     domain: str
-    published: set[str] = field(default_factory=set)
-    """Families, A and AAAA, that were seen."""
+    published: set[tuple[str, str]] = field(default_factory=set)
+    """Server and family, A or AAAA, with which an address was seen."""
     gone: bool = False
     answers: dict[str, frozenset[str]] = field(default_factory=dict)
     """Server → the IPv4 addresses that it gave last; those of IPv6 are judged alike, but not kept."""
@@ -107,8 +107,8 @@ class Watcher:
 
     def _judge_answer(self, name: Name, server: str, given: frozenset[str], family: str) -> None:
         if given:
-            name.published.add(family)
-        elif family in name.published and not name.gone:
+            name.published.add((server, family))
+        elif (server, family) in name.published and not name.gone:
             self._report(f"{server} gives no {family} record of {name.domain}")
         for address in given - self._load_balancers() - self.excused:
             self._report(f"{server} leads {name.domain} to {address}, which no load balancer has")

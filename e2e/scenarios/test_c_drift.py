@@ -41,8 +41,8 @@ async def heals(*damages: Damage) -> None:
 
     async def one(damage: Damage) -> str:
         await damage.do()
-        assert not await damage.healed(), f"{damage.name}: nothing was damaged"
         try:
+            await eventually(lambda: _not(damage.healed), 10, f"{damage.name}: nothing was damaged", 0.05)
             _, took = await eventually(damage.healed, BOUNDS[damage.name], damage.name, 0.3)
         except AssertionError as error:
             return str(error)
@@ -51,6 +51,10 @@ async def heals(*damages: Damage) -> None:
 
     failures = await asyncio.gather(*(one(damage) for damage in damages))
     assert not any(failures), "\n".join(filter(None, failures))
+
+
+async def _not(healed: Callable[[], Awaitable[bool]]) -> bool:
+    return not await healed()
 
 
 def a_records(stage: Stage) -> list[Record]:

@@ -124,3 +124,19 @@ async def test_closing_ends_a_wait_with_an_error_and_no_cancellation() -> None:
     listing.snapshots.close()
     with pytest.raises(Transient):
         await waiter
+
+
+async def test_a_caller_that_comes_in_the_very_moment_a_read_ends_starts_a_new_one() -> None:
+    listing = Listing()
+    late: list[asyncio.Task[int]] = []
+
+    async def fetch() -> int:
+        listing.reads += 1
+        if not late:
+            listing.now += 1.0
+            late.append(asyncio.create_task(listing.snapshots.get(0.0)))  # runs after the end, before the callbacks
+        return listing.reads
+
+    listing.snapshots = Snapshots(fetch, lambda: listing.now)
+    assert await listing.snapshots.get(0.0) == 1
+    assert await late[0] == 2

@@ -22,13 +22,13 @@ class Story:
 
 
 def is_ready(universe: Universe) -> bool:
-    """The site is Ready, at its latest generation, and so is its pool."""
-    for each in (universe.site(), universe.pool()):
-        if each is None or each.status.observed_generation != each.generation:
-            return False
-        if not any(c.type == "Ready" and c.status == "True" for c in each.status.conditions):
-            return False
-    return True
+    """What is there of a site and a pool is Ready, at its latest generation."""
+    there = [each for each in (universe.site(), universe.pool()) if each is not None]
+    return bool(there) and all(
+        each.status.observed_generation == each.generation
+        and any(c.type == "Ready" and c.status == "True" for c in each.status.conditions)
+        for each in there
+    )
 
 
 def is_gone(universe: Universe) -> bool:

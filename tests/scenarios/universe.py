@@ -34,7 +34,7 @@ from tests.scenarios.operators import Killed, Life, Operator
 from tests.scenarios.witness import Witness
 
 NAMESPACE, NAME, DOMAIN, ZONE = "default", "shop", "shop.example.com", "example.com"
-TOKEN = "local-token"
+TOKEN, OTHER_TOKEN = "local-token", "other-token"
 RESTART_SECONDS = 2.0
 """From the death of an operator to the start of the next one."""
 
@@ -91,6 +91,7 @@ class Universe:
         self.random = random.Random(self.seed)
         self.ground, self.names, self.metrics = Ground(), Names(), Metrics()
         self.cloud = Cloud(
+            tokens={TOKEN: "read-write", OTHER_TOKEN: "read-write"},
             hypervisor=self.ground,
             name_servers=self.names,
             now=now,
@@ -211,7 +212,11 @@ class Universe:
 
     def create_site(self) -> None:
         """As ``kubectl apply``."""
-        self.kube.create(manifest("HASite", self.spec))
+        self.create("HASite")
+
+    def create(self, kind: str) -> None:
+        """An object of this kind with this universe's spec."""
+        self.kube.create(manifest(kind, self.spec))
 
     def edit_site(self, change: Callable[[Json], None]) -> None:
         """As ``kubectl edit``: ``change`` gets the spec."""

@@ -81,14 +81,16 @@ class Snapshots(Generic[T]):
 
     def _join(self) -> tuple["asyncio.Task[_Snapshot[T]]", bool]:
         """The refresh under way, or a new one; and whether it carries this caller's urgency."""
-        if self._refresh is None:
+        # One that has ended is not joined, even before its callback ran: waiting for it would not let the loop go on.
+        if self._refresh is None or self._refresh.done():
             self._refresh = asyncio.create_task(self._read())
             self._refresh.add_done_callback(self._done)
             self._refresh_is_urgent = is_urgent()
         return self._refresh, self._refresh_is_urgent or not is_urgent()
 
     def _done(self, task: "asyncio.Task[_Snapshot[T]]") -> None:
-        self._refresh = None
+        if self._refresh is task:
+            self._refresh = None
         if not task.cancelled() and task.exception() is None:
             self._snapshot = task.result()
 

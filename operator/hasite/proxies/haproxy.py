@@ -71,11 +71,15 @@ class HaproxyProxy:
     async def deliver(self, session: Session, config: bytes) -> Delivered | Rejected:
         """Three round trips and the reload's own time. Safe to repeat after a crash at any point."""
         before = await self._request(session, "show info;show servers state")
-        states = carried_states(before, config)
+        states = carried_states(before or await self._last_states(session), config)
         done = await session.run(deliver_script(self.layout, len(config)), stdin=config + states, timeout=30.0)
         if done.status != 0:
             return _rejected(done)
         return await self._verify(session, mark_of(config), parse_info(before).get("Pid"))
+
+    async def _last_states(self, session: Session) -> str:
+        """What was known at the last delivery: a proxy that was stopped has to serve from its first moment."""
+        return (await session.run(f"cat -- {shlex.quote(self.layout.states)} 2>/dev/null || true")).stdout
 
     async def _verify(self, session: Session, mark: str | None, old_pid: str | None) -> Delivered | Rejected:
         """A reload is done when another worker than before shows the mark of the new configuration."""
