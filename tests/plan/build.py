@@ -10,7 +10,8 @@ from hasite.plan.droplets import Sight
 from hasite.plan.failover import Candidate, Verdict
 from hasite.plan.firewalls import app_firewall, load_balancer_firewall
 from hasite.plan.names import Owner, Role, droplet_name, droplet_tags, owner_text
-from hasite.plan.pool import PoolWorld, pool_template, proxy_models
+from hasite.plan.pool import proxy_models
+from hasite.plan.poolworld import PoolWorld, pool_template
 from hasite.plan.site import SiteWorld, pool_manifest, site_template
 from hasite.plan.world import Answer, DnsRecord, Droplet, Firewall, MachineView, Probe, ProxyView, ServerView, ZoneView
 

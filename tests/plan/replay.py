@@ -16,8 +16,10 @@ from hasite.plan import steps as do
 from hasite.plan.droplets import Sight, missing_from_listing
 from hasite.plan.failover import Publication
 from hasite.plan.names import Owner, droplet_tags
-from hasite.plan.pool import PoolPlan, PoolWorld, members_of, plan_pool, plan_pool_removal, proxy_models
+from hasite.plan.pool import PoolPlan, members_of, plan_pool, proxy_models
+from hasite.plan.poolworld import PoolWorld
 from hasite.plan.proxies import ProxyModel
+from hasite.plan.removal import plan_pool_removal
 from hasite.plan.site import SitePlan, SiteWorld, plan_site, plan_site_removal
 from hasite.plan.site import members_of as site_members
 from hasite.plan.status import merge, pool_report, site_report

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from hasite.api.loadbalancerpool import LoadBalancerPool, ZoneStatus
 from hasite.plan.droplets import Sight
-from hasite.plan.pool import PoolWorld, plan_pool, plan_pool_removal, proxy_models, release
+from hasite.plan.pool import plan_pool, proxy_models
+from hasite.plan.poolworld import PoolWorld
+from hasite.plan.release import release
+from hasite.plan.removal import plan_pool_removal
 from hasite.plan.steps import (
     ActivateHostKey,
     ConfigureProxy,

@@ -1,57 +1,23 @@
 """One LoadBalancerPool: from what was seen to what is remembered and done next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from hasite.api.common import Claim, DropletRecord, seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool, LoadBalancerPoolStatus, ZoneStatus
-from hasite.plan.dns import Answers, DnsPlan, DnsWish, choose_zone, gone_everywhere, plan_dns
-from hasite.plan.droplets import Settled, Sight, settle
+from hasite.plan.dns import DnsPlan, DnsWish, choose_zone, gone_everywhere, plan_dns
+from hasite.plan.droplets import Settled, settle
 from hasite.plan.failover import Candidate, Publication, is_down, judge, publish
-from hasite.plan.firewalls import load_balancer_firewall, plan_firewall, remove_firewall
-from hasite.plan.names import Owner, droplet_name, template_hash
+from hasite.plan.firewalls import load_balancer_firewall, plan_firewall
+from hasite.plan.machinework import machine_work
+from hasite.plan.names import droplet_name
+from hasite.plan.poolworld import STEADY_SECONDS, PoolWorld, addresses_of, in_force, owner_of, pool_template
 from hasite.plan.proxies import Check, ProxyModel, Upstream
+from hasite.plan.release import release_all
 from hasite.plan.rollout import Member, Rollout, plan_rollout
 from hasite.plan.servers import servers_status
-from hasite.plan.steps import (
-    ActivateHostKey,
-    ConfigureProxy,
-    CreateDroplet,
-    DestroyDroplet,
-    Refusal,
-    StageHostKey,
-    Step,
-    Wait,
-)
-from hasite.plan.world import Answer, Firewall, Impostor, MachineView, Probe, Unknown, ZoneView
-
-BOOTSTRAP_VERSION = "1"
-"""Part of every template: raising it rolls all machines."""
-
-STEADY_SECONDS = 15.0
-"""How often a pool at rest is looked at."""
-
-
-@dataclass(frozen=True)
-class PoolWorld:
-    """What was observed for one pool. ``zone`` is None when reading it was not needed.
-
-    ``rendered``: load balancer → SHA-256 of the configuration that it should run.
-    ``rejected``: load balancer → the words with which exactly that configuration was refused lately.
-    """
-
-    now: float
-    identity: str
-    sight: Sight
-    machines: Mapping[str, MachineView | Impostor | Unknown]
-    probes: Mapping[str, Probe]
-    rendered: Mapping[str, str]
-    firewalls: Sequence[Firewall] | Unknown
-    zones: Mapping[str, str] | Unknown
-    answers: Answers
-    zone: ZoneView | Unknown | None = None
-    rejected: Mapping[str, str] = field(default_factory=dict)
-    operator_cidrs: tuple[str, ...] = ()
+from hasite.plan.steps import CreateDroplet, Refusal, Step, Wait
+from hasite.plan.world import Answer, Impostor, MachineView, Unknown
 
 
 @dataclass(frozen=True)
@@ -71,21 +37,6 @@ class PoolPlan:
         if self.steps:
             return 0.2
         return min((wait.again_in for wait in self.waits), default=STEADY_SECONDS)
-
-
-def owner_of(pool: LoadBalancerPool) -> Owner:
-    """Whose the pool's things are."""
-    return Owner(pool.uid, pool.namespace, pool.name)
-
-
-def pool_template(pool: LoadBalancerPool) -> str:
-    """Hash of what a load balancer droplet is made from."""
-    return template_hash(BOOTSTRAP_VERSION, pool.spec.engine, pool.spec.image, pool.spec.size)
-
-
-def addresses_of(record: DropletRecord) -> tuple[str, ...]:
-    """The public addresses of a machine."""
-    return tuple(a for a in (record.public_ipv4, record.public_ipv6) if a)
 
 
 def proxy_models(pool: LoadBalancerPool) -> Mapping[str, ProxyModel]:
@@ -170,14 +121,6 @@ def _proven(record: DropletRecord, view: MachineView | Impostor | Unknown | None
     return record.pinned and isinstance(view, MachineView) and in_force(record, view, world)
 
 
-def in_force(record: DropletRecord, view: MachineView, world: PoolWorld) -> bool:
-    """The proxy runs, at boot too, with the configuration that it should have."""
-    proxy = view.proxy
-    if isinstance(proxy, Unknown | None):
-        return False
-    return proxy.active and proxy.enabled and proxy.config_sha256 == world.rendered.get(record.name, "none")
-
-
 def publication_of(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) -> Publication:
     """Which addresses belong into DNS now."""
     hold_down = seconds(pool.spec.failure_detection.hold_down)
@@ -227,7 +170,7 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
     )
     records = _remember(settled.records, rollout, publication, world)
     created, creations = _creations(pool, rollout, world) if stands else ((), ())
-    records, destructions, release_waits = _release(pool, records, world)
+    records, destructions, release_waits = release_all(pool, records, world)
     machine_steps, machine_waits = machine_work(records, world)
     status = pool.status.model_copy(
         update={
@@ -242,7 +185,15 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
     if publication.again_in is not None:
         waits.append(Wait("a hold-down has to end", max(publication.again_in, 0.1)))
     steps = (*dns.steps, *firewall_steps, *machine_steps, *settled.steps, *creations, *destructions)
-    return PoolPlan(status, steps, dns.refusals, tuple(waits), dns.settled)
+    return PoolPlan(status, steps, (*dns.refusals, *_zone_is_fixed(pool)), tuple(waits), dns.settled)
+
+
+def _zone_is_fixed(pool: LoadBalancerPool) -> tuple[Refusal, ...]:
+    """A name does not move from zone to zone: two zones would answer for it meanwhile."""
+    chosen, wish = pool.status.zone, pool.spec.dns.zone
+    if chosen is None or wish in (None, chosen.name):
+        return ()
+    return (Refusal("ZoneFixed", f"dns.zone is {wish}, but {pool.spec.domain} stands in {chosen.name} already"),)
 
 
 def _dns(
@@ -310,136 +261,9 @@ def _creations(
     return tuple(records), tuple(steps)
 
 
-def _release(
-    pool: LoadBalancerPool, records: Sequence[DropletRecord], world: PoolWorld
-) -> tuple[tuple[DropletRecord, ...], tuple[Step, ...], tuple[Wait, ...]]:
-    """Leaving machines: record gone everywhere → TTL waited out → connections drained → destroyed."""
-    kept: list[DropletRecord] = []
-    steps: list[Step] = []
-    waits: list[Wait] = []
-    for record in records:
-        released, step, wait = release(pool, record, world)
-        kept.append(released)
-        steps += [step] if step else []
-        waits += [wait] if wait else []
-    return tuple(kept), tuple(steps), tuple(waits)
-
-
-def release(
-    pool: LoadBalancerPool, record: DropletRecord, world: PoolWorld
-) -> tuple[DropletRecord, Step | None, Wait | None]:
-    """The next stage of one machine that leaves; one that doesn't is returned as it is."""
-    droplet_id = record.droplet_id
-    if record.leaving_since is None or droplet_id is None:
-        return record, None, None
-    if record.released_since is None:
-        if _may_be_led_to(pool, record, world):
-            return record, None, Wait(f"name servers may still answer with {record.name}", 0.5)
-        record = record.model_copy(update={"released_since": world.now})
-    released = record.released_since or world.now
-    ttl = max(pool.spec.dns.ttl_seconds, pool.spec.dns.degraded_ttl_seconds) if record.served else 0
-    drain = seconds(pool.spec.backends.drain)
-    waited = world.now - released
-    if waited < ttl:
-        return record, None, Wait(f"resolvers may still remember {record.name}", ttl - waited)
-    view = world.machines.get(record.name)
-    sessions = (
-        view.proxy.sessions if isinstance(view, MachineView) and not isinstance(view.proxy, Unknown | None) else 0
-    )
-    if sessions and waited < ttl + drain:
-        return record, None, Wait(f"{record.name} still has connections", 1.0)
-    return record, DestroyDroplet(record.name, droplet_id, "nothing leads to it any more"), None
-
-
-def _may_be_led_to(pool: LoadBalancerPool, record: DropletRecord, world: PoolWorld) -> bool:
-    """What was never published only has to be absent from the answers that there are: a domain that is not delegated
-    must not keep its machines for ever."""
-    addresses = addresses_of(record)
-    if any(a.state == "Published" and a.address in addresses for a in pool.status.addresses):
-        return True
-    if record.served:
-        return not all(gone_everywhere(address, world.answers) for address in addresses)
-    known = [a for a in world.answers.values() if isinstance(a, Answer)]
-    return any(address in a.addresses for a in known for address in addresses)
-
-
 def _forget(
     addresses: Sequence[AddressStatus], records: Sequence[DropletRecord], world: PoolWorld
 ) -> tuple[AddressStatus, ...]:
     """Addresses whose machine is gone are remembered until no server gives them any more."""
     kept = {a for r in records for a in addresses_of(r)}
     return tuple(a for a in addresses if a.address in kept or not gone_everywhere(a.address, world.answers))
-
-
-def machine_work(records: Sequence[DropletRecord], world: PoolWorld) -> tuple[tuple[Step, ...], tuple[Wait, ...]]:
-    """Host keys and proxy configurations of the machines that can be reached."""
-    steps: list[Step] = []
-    waits: list[Wait] = []
-    for record in records:
-        view = world.machines.get(record.name)
-        if record.droplet_id is None or not isinstance(view, MachineView):
-            continue
-        if view.cloud_init == "running":
-            waits.append(Wait(f"{record.name} is being set up by cloud-init", 1.0))
-            continue
-        steps += host_key_steps(record)
-        work = _proxy_work(record, view, world)
-        steps += [work] if isinstance(work, ConfigureProxy) else []
-        waits += [work] if isinstance(work, Wait) else []
-    return tuple(steps), tuple(waits)
-
-
-def host_key_steps(record: DropletRecord) -> tuple[Step, ...]:
-    """The key that came with user data is replaced: any process on the machine may have read it."""
-    if record.pinned:
-        return ()
-    activate = ActivateHostKey(record.name, "the bootstrap's key was in the user data")
-    if record.host_key:
-        return (activate,)
-    return (StageHostKey(record.name, "the bootstrap's key was in the user data"), activate)
-
-
-def _proxy_work(record: DropletRecord, view: MachineView, world: PoolWorld) -> ConfigureProxy | Wait | None:
-    proxy = view.proxy
-    if isinstance(proxy, Unknown | None) or not proxy.installed or in_force(record, view, world):
-        return None
-    if record.name in world.rejected:
-        return Wait(f"{record.name} refused its configuration: {world.rejected[record.name]}", 10.0)
-    if proxy.config_sha256 != world.rendered.get(record.name):
-        return ConfigureProxy(record.name, "its configuration differs from the one it should have")
-    return ConfigureProxy(
-        record.name, "the proxy does not run" if not proxy.active else "the proxy would not start at boot"
-    )
-
-
-def plan_pool_removal(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
-    """The pool is deleted: name given up → seen gone everywhere → TTL waited out → drained → machines → firewall."""
-    leaving = tuple(r.model_copy(update={"leaving_since": r.leaving_since or world.now}) for r in pool.status.droplets)
-    pool = pool.model_copy(update={"status": pool.status.model_copy(update={"droplets": leaving})})
-    settled = settle_pool(pool, world)
-    dns = _removal_of_name(pool, world, settled)
-    records, destructions, waits = _release(pool, settled.records, world)
-    more, firewall_gone = _removal_of_firewall(pool, records, world)
-    status = pool.status.model_copy(update={"droplets": records, "addresses": (), "servers": ()})
-    steps = (*dns.steps, *settled.steps, *destructions, *more)
-    finished = not steps and not records and dns.settled and firewall_gone
-    return PoolPlan(status, steps, dns.refusals, (*dns.waits, *settled.waits, *waits), dns.settled, finished)
-
-
-def _removal_of_name(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) -> DnsPlan:
-    if pool.status.zone is None:
-        return DnsPlan(settled=True)
-    if world.zone is None:
-        return DnsPlan(waits=(Wait("the zone was not read yet", 0.5),))
-    wish = dns_wish(pool, world, settled, Publication((), None))
-    if isinstance(wish, Unknown):
-        return DnsPlan(waits=(Wait(wish.why, 5.0),))
-    return plan_dns(replace(wish, delete_all=True), world.zone, world.answers)
-
-
-def _removal_of_firewall(
-    pool: LoadBalancerPool, records: Sequence[DropletRecord], world: PoolWorld
-) -> tuple[tuple[Step, ...], bool]:
-    if records:
-        return (), False
-    return remove_firewall(owner_of(pool), "lb", world.firewalls)

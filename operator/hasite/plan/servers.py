@@ -11,7 +11,7 @@ from hasite.plan.world import MachineView, ProxyView, Unknown
 
 if TYPE_CHECKING:
     from hasite.plan.failover import Publication
-    from hasite.plan.pool import PoolWorld
+    from hasite.plan.poolworld import PoolWorld
 
 
 def servers_status(

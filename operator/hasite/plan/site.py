@@ -9,8 +9,9 @@ from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, ServerStatus
 from hasite.plan.droplets import Sight, settle
 from hasite.plan.firewalls import app_firewall, plan_firewall, remove_firewall
+from hasite.plan.machinework import host_key_steps
 from hasite.plan.names import Owner, droplet_name, template_hash
-from hasite.plan.pool import BOOTSTRAP_VERSION, STEADY_SECONDS, host_key_steps
+from hasite.plan.poolworld import BOOTSTRAP_VERSION, STEADY_SECONDS
 from hasite.plan.rollout import Member, Rollout, plan_rollout
 from hasite.plan.steps import ApplyPool, CreateDroplet, DeletePool, DestroyDroplet, Refusal, Step, Wait
 from hasite.plan.world import Firewall, Impostor, MachineView, Unknown
@@ -260,6 +261,18 @@ def _pool_steps(site: HASite, world: SiteWorld) -> tuple[Step, ...]:
         return (ApplyPool(manifest, "it is absent"),)
     difference = first_difference(manifest["spec"], world.pool.spec.wire())
     return (ApplyPool(manifest, difference),) if difference else ()
+
+
+def hand_down_observing(site: HASite, pool: LoadBalancerPool | None) -> tuple[ApplyPool, ...]:
+    """The one step of a site that is only observed: its pool, left as it is otherwise, is not to act either."""
+    if pool is None or pool.deleting or pool.spec.management_policy == "Observe" or not _owned(site, pool):
+        return ()
+    manifest = {**pool_manifest(site), "spec": {**pool.spec.wire(), "managementPolicy": "Observe"}}
+    return (ApplyPool(manifest, "its site is only observed"),)
+
+
+def _owned(site: HASite, pool: LoadBalancerPool) -> bool:
+    return site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
 
 
 def first_difference(desired: Any, actual: Any, path: str = "spec") -> str | None:

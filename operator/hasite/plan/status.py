@@ -11,7 +11,8 @@ from hasite.api.common import Condition, DropletRecord
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
 from hasite.plan.failover import is_down
-from hasite.plan.pool import PoolPlan, PoolWorld
+from hasite.plan.pool import PoolPlan
+from hasite.plan.poolworld import PoolWorld
 from hasite.plan.rollout import Member
 from hasite.plan.site import SitePlan, SiteWorld
 from hasite.plan.world import Impostor, MachineView, Unknown
@@ -160,7 +161,7 @@ def site_report(
     progressing = _progress(plan, serving, wanted, serving >= wanted)
     if progressing is None and pool is not None and not _is(pool, "Ready", "True"):
         progressing = "the load balancer pool is not ready"
-    conditions = (*kstatus(problems, progressing), *_copied(pool), _apps(serving, wanted))
+    conditions = (*kstatus(problems, progressing), *_copied(pool), _apps(serving, wanted), *_database(site))
     columns = pool.status if pool else LoadBalancerPoolStatus()
     return status.model_copy(
         update={
@@ -178,6 +179,13 @@ def site_report(
 def _apps(serving: int, wanted: int) -> Condition:
     message = f"{min(serving, wanted)} of {wanted} app servers serve"
     return condition("AppsAvailable", serving >= wanted, "Available" if serving >= wanted else "Missing", message)
+
+
+def _database(site: HASite) -> tuple[Condition, ...]:
+    if site.spec.database_ref is None:
+        return ()
+    message = "this version of the operator does not manage databases yet: spec.databaseRef is passed over"
+    return (condition("DatabaseConnected", False, "NotSupported", message),)
 
 
 def _condition_of(pool: LoadBalancerPool, kind: str) -> Condition | None:

@@ -6,16 +6,19 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from hasite.api.common import FINALIZER, Condition, DropletRecord
-from hasite.api.hasite import HASite
-from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.api.hasite import HASite, HASiteStatus
+from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
 from hasite.errors import HasiteError, Unauthorized
 from hasite.plan.droplets import Sight, missing_from_listing
 from hasite.plan.names import Owner, Role, firewall_name
+from hasite.plan.poolworld import STEADY_SECONDS
 from hasite.plan.status import Problem, condition, kstatus, merge
+from hasite.plan.steps import Step, Wait, describe
 from hasite.plan.world import Droplet, Firewall, Unknown
 from hasite.reconcilers.services import Account, Services
 
 R = TypeVar("R", HASite, LoadBalancerPool)
+S = TypeVar("S", HASiteStatus, LoadBalancerPoolStatus)
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +155,16 @@ async def report_problem(services: Services, resource: R, problem: Problem) -> R
         update={"conditions": (*kstatus([problem], None), *kept), "observed_generation": resource.generation}
     )
     return await report(services, resource, status)
+
+
+def planned(status: S, steps: Sequence[Step]) -> S:
+    """managementPolicy Observe: the status as it was, with the plan that is not carried out."""
+    return status.model_copy(update={"plan": tuple(describe(step) for step in steps[:50])})
+
+
+def observed_waits(steps: Sequence[Step]) -> tuple[Wait, ...]:
+    """What an observed resource waits for: somebody who lets the plan be carried out."""
+    return (Wait("steps are planned, but managementPolicy is Observe", STEADY_SECONDS),) if steps else ()
 
 
 async def retain(services: Services, resource: R) -> None:

@@ -11,18 +11,9 @@ from hasite.clouds import limiter
 from hasite.errors import HasiteError, Permanent, Unauthorized
 from hasite.plan.dns import agrees, owner_domain
 from hasite.plan.failover import Publication
-from hasite.plan.pool import (
-    PoolPlan,
-    PoolWorld,
-    addresses_of,
-    dns_wish,
-    members_of,
-    plan_pool,
-    plan_pool_removal,
-    proxy_models,
-    publication_of,
-    settle_pool,
-)
+from hasite.plan.pool import PoolPlan, dns_wish, members_of, plan_pool, proxy_models, publication_of, settle_pool
+from hasite.plan.poolworld import PoolWorld, addresses_of
+from hasite.plan.removal import plan_pool_removal
 from hasite.plan.status import Problem, pool_report
 from hasite.plan.steps import describe
 from hasite.plan.world import Answer, MachineView, Probe, Unknown, ZoneView
@@ -38,6 +29,8 @@ from hasite.reconcilers.base import (
     is_busy,
     look_at_droplets,
     look_at_firewalls,
+    observed_waits,
+    planned,
     report,
     report_problem,
     retain,
@@ -117,8 +110,7 @@ class PoolReconciler:
             refused=self._refused.setdefault(pool.uid, {}),
         )
         if observing:
-            steps = [describe(step) for step in plan.steps]
-            plan = replace(plan, status=pool.status.model_copy(update={"plan": tuple(steps[:50])}), steps=())
+            plan = replace(plan, status=planned(pool.status, plan.steps), steps=(), waits=observed_waits(plan.steps))
         else:
             status = plan.status.model_copy(
                 update={"droplets": application.arm(plan.status.droplets, plan.steps), "plan": _lines(plan)}
@@ -256,7 +248,8 @@ class PoolReconciler:
         for step in application.done:
             await services.kube.event(pool, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
         self._measure(pool, world)
-        shown = replace(plan, status=pool.status if plan.status.droplets else plan.status)
+        observing = pool.spec.management_policy == "Observe"
+        shown = plan if observing or not plan.status.droplets else replace(plan, status=pool.status)
         members = members_of(pool, world, pool.status.droplets, Publication(pool.status.addresses, None))
         status = pool_report(pool, world, shown, [*unsafe, *application.problems], members)
         await report(services, pool, status)

@@ -8,7 +8,7 @@ from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.errors import Unauthorized
 from hasite.machines.bootstrap import validate_user_data
-from hasite.plan.site import SitePlan, SiteWorld, members_of, plan_site, plan_site_removal
+from hasite.plan.site import SitePlan, SiteWorld, hand_down_observing, members_of, plan_site, plan_site_removal
 from hasite.plan.status import Problem, site_report
 from hasite.plan.steps import describe
 from hasite.plan.world import Droplet
@@ -24,6 +24,8 @@ from hasite.reconcilers.base import (
     is_busy,
     look_at_droplets,
     look_at_firewalls,
+    observed_waits,
+    planned,
     report,
     report_problem,
     retain,
@@ -96,8 +98,8 @@ class SiteReconciler:
         plan = plan_site_removal(site, world) if site.deleting else plan_site(site, world)
         application = Application(services, account, site, Machine(app.size, app.image, (), app.user_data))
         if observing:
-            steps = [describe(step) for step in plan.steps]
-            plan = replace(plan, status=site.status.model_copy(update={"plan": tuple(steps[:50])}), steps=())
+            plan = replace(plan, status=planned(site.status, plan.steps), steps=(), waits=observed_waits(plan.steps))
+            await application.run(hand_down_observing(site, world.pool))
         else:
             lines = tuple(describe(step) for step in plan.steps[:50])
             armed = application.arm(plan.status.droplets, plan.steps)
@@ -147,7 +149,8 @@ class SiteReconciler:
         for step in application.done:
             await services.kube.event(site, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
         problems = [*application.problems, *_overdue(site, world, plan)]
-        shown = replace(plan, status=site.status)
+        observing = site.spec.management_policy == "Observe"
+        shown = plan if observing else replace(plan, status=site.status)
         status = site_report(site, world, shown, problems, members_of(site, world))
         await report(services, site, status)
         of = (self.kind.KIND, site.namespace, site.name)
