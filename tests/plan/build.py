@@ -162,9 +162,11 @@ def server(of: DropletRecord, state: str = "Active", **more: Any) -> Server:
 
 
 def server_status(
-    of: DropletRecord, state: str = "Active", healthy: bool = True, drained: bool = False
+    of: DropletRecord, state: str = "Active", healthy: bool = True, drained: bool = False, since: float = NOW
 ) -> ServerStatus:
-    return ServerStatus.model_validate({"name": of.name, "state": state, "healthy": healthy, "drained": drained})
+    return ServerStatus.model_validate(
+        {"name": of.name, "state": state, "healthy": healthy, "drained": drained, "since": since}
+    )
 
 
 def a(data: str, number: int = 1, name: str = "shop", ttl: int = 60) -> DnsRecord:

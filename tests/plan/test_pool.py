@@ -296,6 +296,20 @@ def test_the_ttl_counts_from_when_every_name_server_had_let_go_of_it() -> None:
         assert release(of, of.status.droplets[0], pool_world(of, answers=answers))[0].released_since == since
 
 
+def test_a_silent_name_server_holds_a_release_up_for_ten_minutes_at_most() -> None:
+    silent = {"1": answer(B), "2": Unknown("no answer")}
+    without, with_it = ZoneView("example.com", (txt(), a(B))), ZoneView("example.com", (txt(), a(A), a(B, 2)))
+    for since, zone, released in (
+        (NOW - 599, without, None),
+        (NOW - 601, without, NOW),
+        (NOW - 601, with_it, None),
+        (NOW - 601, Unknown("not read"), None),
+    ):
+        gone = record(leaving_since=since)
+        of = serving_pool(droplets=[gone, AMS], addresses=[address(A, "Withdrawn"), address(B)])
+        assert release(of, gone, pool_world(of, answers=silent, zone=zone))[0].released_since == released
+
+
 def test_what_it_waits_for_does_not_change_with_the_number_of_connections() -> None:
     """It reaches a condition, and a status that changes at every look wakes everybody who watches it."""
     of = leaving(NOW - 61)

@@ -36,6 +36,12 @@ class Case:
 CASES = {
     "all is there": Case({"a": 1}, "a0 new serving", ""),
     "members are created at every location at once": Case({"a": 2, "b": 1}, "", "+a0, +a1, +b0"),
+    "a location that is given up leaves once all wanted members serve": Case(
+        {"a": 2}, "a0 new serving, a1 new serving, b0 new serving", "-b0 new"
+    ),
+    "what serves at a location that is given up stays until then": Case(
+        {"a": 2}, "a0 new serving, a1 new, b0 new serving, b1 new", "-b1 new"
+    ),
     "a missing one is replaced under its own ordinal": Case({"a": 2}, "a1 new serving", "+a0"),
     "the ordinal of one that leaves is still taken": Case({"a": 1}, "a0 new leaving", "+a1"),
     "one too many leaves, the highest ordinal first": Case({"a": 1}, "a0 new serving, a1 new serving", "-a1 new"),

@@ -68,6 +68,14 @@ def test_nothing_is_bought_while_user_data_is_invalid() -> None:
     ]
 
 
+def test_with_invalid_user_data_a_site_that_stands_keeps_its_machines_and_makes_none() -> None:
+    standing = site(droplets=(NY,))
+    plan = plan_site(standing, site_world(standing, user_data_error="not YAML"))
+    assert not [step for step in plan.steps if isinstance(step, CreateDroplet | DestroyDroplet)]
+    assert [r.leaving_since for r in plan.status.droplets] == [None]
+    assert [r.reason for r in plan.refusals] == ["InvalidUserData"]
+
+
 def test_a_pool_that_is_not_ours_is_left_alone() -> None:
     new = site()
     world = site_world(new)
@@ -131,7 +139,13 @@ RELEASES: dict[str, tuple[DropletRecord, tuple[ServerStatus, ...], bool, bool]] 
         True,
         False,
     ),
-    "out of every configuration once its time is over": (gone(leaving_since=NOW - 9), (DRAINING,), True, False),
+    "not while its time since it is drained everywhere runs": (gone(leaving_since=NOW - 99), (DRAINING,), False, False),
+    "out of every configuration once that time is over": (
+        gone(),
+        (server_status(NY, "Draining", since=NOW - 99),),
+        True,
+        False,
+    ),
     "destroyed once no load balancer knows it": (gone(released_since=NOW), (), True, True),
 }
 

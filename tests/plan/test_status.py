@@ -22,6 +22,7 @@ from tests.plan.build import (
     A,
     B,
     address,
+    answer,
     machine,
     pool_world,
     record,
@@ -105,6 +106,18 @@ def test_a_pool_at_rest_is_ready_and_says_so_in_its_columns() -> None:
     }
     assert (status.locations_ready, status.load_balancers_ready) == ("2/2", "2/2")
     assert status.published == ",".join(sorted((A, B)))
+
+
+def test_what_a_name_server_does_not_give_yet_is_not_called_published() -> None:
+    status = report(serving_pool(), answers={"1": answer(A, B), "2": answer(B), "3": Unknown("no answer")})
+    assert status.published == B
+    assert truths(status)["DNSPublished"] == "False"
+
+
+def test_while_no_name_server_answers_the_published_set_is_what_it_was() -> None:
+    of = serving_pool()
+    known = of.model_copy(update={"status": of.status.model_copy(update={"published": A})})
+    assert report(known, answers={"1": Unknown("no answer")}).published == A
 
 
 def test_a_lost_location_is_told() -> None:

@@ -43,7 +43,7 @@ class Ending:
 
 @dataclass
 class Telling:
-    """One story told in one universe. ``only``: the deed is done at that effect in this very process, without a fork."""
+    """One story told in one universe. ``only``: the deed is done at that effect, in this very process."""
 
     story: Story
     points: Callable[[int], bool] = lambda number: False
@@ -113,7 +113,7 @@ class Telling:
         self.deed(universe)
 
     def _reap(self) -> None:
-        pid, _ = os.waitpid(self.children.pop(0), 0)
+        os.waitpid(self.children.pop(0), 0)
 
 
 def judge(reference: Ending, ending: Ending) -> list[str]:

@@ -240,4 +240,3 @@ def _host_keys(identity: str) -> Callable[[], HostKey]:
         return HostKey(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{public}\n-----END OPENSSH PRIVATE KEY-----\n", public)
 
     return new
-

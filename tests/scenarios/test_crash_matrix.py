@@ -3,15 +3,14 @@
 All points with ``HASITE_MATRIX=1``; every 41st of them in the fast suite.
 """
 
-import os
-
 import pytest
 
 from tests.scenarios.crashes import Ending, Telling, judge, matrix
+from tests.scenarios.extent import FULL
 from tests.scenarios.stories import STORIES
 from tests.scenarios.universe import Universe, play
 
-STRIDE = 1 if os.environ.get("HASITE_MATRIX") else 41
+STRIDE = 1 if FULL else 41
 
 
 def _annotate(universe: Universe) -> None:

@@ -12,7 +12,6 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from azure.core.exceptions import ServiceResponseError
-from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
 from hasite.clouds.digitalocean import DigitalOcean
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -40,8 +39,8 @@ class _Internal:
         """Nothing is open."""
 
 
-class InProcess(AsyncHttpTransport[Any, Any]):
-    """Carries one client's requests. ``alive`` raises in a dead process: it sends nothing. ``sent``: one is on its way."""
+class InProcess:
+    """Carries one client's requests. ``alive`` raises in a dead process: it sends nothing. ``sent``: one has left."""
 
     def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], *, alive: Alive, sent: Sent) -> None:
         self._app = cloud.app
@@ -66,15 +65,6 @@ class InProcess(AsyncHttpTransport[Any, Any]):
     async def _carry(self, method: str, url: str, headers: dict[str, str], body: bytes) -> web.Response:
         await asyncio.sleep(self._way(method, URL(url).path))
         return cast(web.Response, await self._app._handle(_request(method, url, headers, body)))
-
-    async def open(self) -> None:
-        """There is no connection."""
-
-    async def close(self) -> None:
-        """There is no connection."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """There is no connection."""
 
 
 def _request(method: str, url: str, headers: dict[str, str], body: bytes) -> web.Request:

@@ -142,6 +142,7 @@ class ServerStatus(Model):
     name: str = Field(description="Its name in the spec.")
     state: Literal["Candidate", "Active", "Draining"] = Field(description="The state that the proxies have it in.")
     healthy: bool = Field(description="Every load balancer that could be asked finds it healthy.")
+    since: float = Field(0, description="Unix time since when every load balancer has it in this state.")
     drained: bool = Field(False, description="No load balancer that could be asked has a request of it in flight.")
 
 

@@ -60,6 +60,8 @@ class DnsWish:
     ttl: int
     disowned: frozenset[str] = frozenset()
     delete_all: bool = False
+    patient: bool = True
+    """Whether a server that gives no answer holds up the end of a removal."""
     zone_is_ours: bool = False
 
 
@@ -251,7 +253,7 @@ def _plan_removal(wish: DnsWish, at: _At, records: Sequence[DnsRecord], answers:
         return DnsPlan(steps=steps, settled=not steps)
     if at.addresses:
         return DnsPlan(steps=tuple(DeleteRecord(wish.zone, r, "the name is given up") for r in at.addresses))
-    still = sorted(s for s, a in answers.items() if not isinstance(a, Answer) or a.addresses)
+    still = sorted(s for s, a in answers.items() if (a.addresses if isinstance(a, Answer) else wish.patient))
     if still:
         return DnsPlan(waits=(Wait(f"{', '.join(still)} may still answer with our addresses", 0.5),))
     mine = {r.id for r in at.our_texts}

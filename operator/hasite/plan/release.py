@@ -7,7 +7,7 @@ from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.plan.dns import gone_everywhere
 from hasite.plan.poolworld import PoolWorld, addresses_of
 from hasite.plan.steps import DestroyDroplet, Step, Wait
-from hasite.plan.world import Answer, MachineView, Unknown
+from hasite.plan.world import Answer, MachineView, Unknown, ZoneView
 
 SILENCE_SECONDS = 600.0
 """How long a name server that gives no answer can hold up the release of a machine."""
@@ -60,7 +60,19 @@ def _may_be_led_to(pool: LoadBalancerPool, record: DropletRecord, world: PoolWor
     addresses = addresses_of(record)
     if any(a.state == "Published" and a.address in addresses for a in pool.status.addresses):
         return True
-    if record.served:
+    if record.served and not (out_of_patience(record, world) and not _provider_lists(record, world)):
         return not all(gone_everywhere(address, world.answers) for address in addresses)
     known = [a for a in world.answers.values() if isinstance(a, Answer)]
     return any(address in a.addresses for a in known for address in addresses)
+
+
+def out_of_patience(record: DropletRecord, world: PoolWorld) -> bool:
+    """A server that has been silent for so long, or a domain that is not delegated any more, holds nothing up."""
+    return record.leaving_since is not None and world.now - record.leaving_since > SILENCE_SECONDS
+
+
+def _provider_lists(record: DropletRecord, world: PoolWorld) -> bool:
+    """Whether the zone at the provider may still hold an address; unread, it may."""
+    if not isinstance(world.zone, ZoneView):
+        return True
+    return any(r.data in addresses_of(record) for r in world.zone.records or ())

@@ -11,7 +11,7 @@ from hasite.plan.failover import Publication
 from hasite.plan.firewalls import remove_firewall
 from hasite.plan.pool import PoolPlan, dns_wish, settle_pool
 from hasite.plan.poolworld import PoolWorld, owner_of
-from hasite.plan.release import release_all
+from hasite.plan.release import out_of_patience, release_all
 from hasite.plan.steps import Step, Wait
 from hasite.plan.world import Unknown
 
@@ -38,7 +38,8 @@ def _removal_of_name(pool: LoadBalancerPool, world: PoolWorld, settled: Settled)
     wish = dns_wish(pool, world, settled, Publication((), None))
     if isinstance(wish, Unknown):
         return DnsPlan(waits=(Wait(wish.why, 5.0),))
-    return plan_dns(replace(wish, delete_all=True), world.zone, world.answers)
+    patient = not any(out_of_patience(record, world) for record in settled.records)
+    return plan_dns(replace(wish, delete_all=True, patient=patient), world.zone, world.answers)
 
 
 def _removal_of_firewall(

@@ -103,11 +103,11 @@ def _shrink(new: Sequence[Member], count: int) -> list[Leave]:
 
 
 def _given_up(want: Mapping[str, int], members: Sequence[Member]) -> list[Leave]:
-    """Locations that are not wanted any more leave once a wanted one serves."""
-    if not any(m.serving and not m.leaving and want.get(m.location, 0) > 0 for m in members):
-        return []
+    """Of locations that are not wanted any more: what doesn't serve, once a wanted one does; the rest, once all do."""
+    serving = sum(m.serving and not m.leaving and m.location in want for m in members)
+    complete = serving >= sum(want.values()) > 0
     return [
         Leave(m.name, "its location is not wanted any more")
         for m in members
-        if m.location not in want and not m.leaving
+        if m.location not in want and not m.leaving and (complete or (serving and not m.serving))
     ]

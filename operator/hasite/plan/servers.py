@@ -35,6 +35,7 @@ def servers_status(
         ServerStatus(
             name=name,
             state=state,
+            since=before[name].since if name in before and before[name].state == state else world.now,
             healthy=_healthy(name, asked) if asked else name in before and before[name].healthy,
             drained=state == "Draining" and everywhere and all(v.old_processes == 0 and _idle(v, name) for v in asked),
         )

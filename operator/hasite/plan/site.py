@@ -62,15 +62,15 @@ def site_template(site: HASite) -> str:
 
 
 def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
-    """The whole plan of a site that is not being deleted."""
+    """The whole plan of a site that is not being deleted. With bad user data all is kept, and nothing is made."""
     refusal = _refusal(site, world)
-    if refusal:
+    if refusal and (world.pool is None or not _is_ours(world.pool, site)):
         return SitePlan(site.status, (), (refusal,))
     owner = owner_of(site)
     settled = settle(site.status.droplets, world.sight, owner, "app", world.identity, world.now)
     members = tuple(_member(r, world) for r in settled.records)
     want = {loc.name: site.spec.app.replicas_per_location for loc in site.spec.locations}
-    rollout = plan_rollout(want, site_template(site), members)
+    rollout = Rollout() if refusal else plan_rollout(want, site_template(site), members)
     records = _remember(settled.records, rollout, members, world)
     records, destructions, release_waits = _release(site, records, world)
     firewall_steps, firewall_waits, stands = _firewall(site, world)
@@ -81,7 +81,7 @@ def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
     waits = [*settled.waits, *firewall_waits, *release_waits, *machine_waits]
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
     steps = (*pool_steps, *firewall_steps, *settled.steps, *machine_steps, *creations, *destructions)
-    return SitePlan(status, steps, (), tuple(waits), rollout)
+    return SitePlan(status, steps, (refusal,) if refusal else (), tuple(waits), rollout)
 
 
 def _refusal(site: HASite, world: SiteWorld) -> Refusal | None:
@@ -157,14 +157,16 @@ def release(site: HASite, record: DropletRecord, world: SiteWorld) -> tuple[Drop
         return record, None, None
     server = _server(record, world)
     if record.released_since is None:
-        left = record.leaving_since + seconds(site.spec.app.drain) - world.now
-        draining = server is not None and server.state == "Draining"
-        if server is not None and not (draining and (server.drained or left <= 0)):
+        if server is not None and not _is_drained(server, seconds(site.spec.app.drain), world.now):
             return record, None, Wait(f"{record.name} is being drained", 1.0)
         record = record.model_copy(update={"released_since": world.now})
     if world.pool is None or not _pool_is_current(world.pool) or server is not None or _in_spec(world.pool, record):
         return record, None, Wait(f"load balancers may still lead to {record.name}", 1.0)
     return record, DestroyDroplet(record.name, droplet_id, "no load balancer leads to it any more"), None
+
+
+def _is_drained(server: ServerStatus, drain: float, now: float) -> bool:
+    return server.state == "Draining" and (server.drained or now - server.since >= drain)
 
 
 def _pool_is_current(pool: LoadBalancerPool) -> bool:

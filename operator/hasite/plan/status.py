@@ -15,7 +15,7 @@ from hasite.plan.pool import PoolPlan
 from hasite.plan.poolworld import PoolWorld
 from hasite.plan.rollout import Member
 from hasite.plan.site import SitePlan, SiteWorld
-from hasite.plan.world import Impostor, MachineView, Unknown
+from hasite.plan.world import Answer, Impostor, MachineView, Unknown
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -90,7 +90,7 @@ def pool_report(
     """The plan's status with conditions (without times) and columns. ``members``: with whether each serves."""
     status, spec = plan.status, pool.spec
     wanted = [location.name for location in spec.locations]
-    published = [a for a in status.addresses if a.state == "Published"]
+    published = _answered(pool, status, world)
     serving = [m for m in members if m.serving and not m.leaving]
     up = [name for name in wanted if any(m.location == name for m in serving)]
     down = sorted({a.location for a in status.addresses if is_down(a)} - set(up))
@@ -108,7 +108,7 @@ def pool_report(
             "DNSPublished",
             bool(published) and plan.dns_settled,
             "Published" if published and plan.dns_settled else "NotPublished",
-            f"{spec.domain} leads to {', '.join(sorted(a.address for a in published)) or 'nothing'}",
+            f"{spec.domain} leads to {published.replace(',', ', ') or 'nothing'}",
         ),
         condition(
             "DegradedLocation", bool(down), "LocationDown" if down else "AllUp", _why(status, down) if down else ""
@@ -121,9 +121,18 @@ def pool_report(
             "conditions": conditions,
             "locations_ready": f"{len(up)}/{len(wanted)}",
             "load_balancers_ready": f"{len(serving)}/{len(wanted) * spec.replicas_per_location}",
-            "published": ",".join(sorted(a.address for a in published)),
+            "published": published,
         }
     )
+
+
+def _answered(pool: LoadBalancerPool, status: LoadBalancerPoolStatus, world: PoolWorld) -> str:
+    """The published addresses that every name server gives which answers; as before while none does."""
+    known = [a for a in world.answers.values() if isinstance(a, Answer)]
+    if not known:
+        return pool.status.published
+    wanted = {a.address for a in status.addresses if a.state == "Published"}
+    return ",".join(sorted(wanted.intersection(*(a.addresses for a in known))))
 
 
 def _why(status: LoadBalancerPoolStatus, down: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.clouds import limiter
 from hasite.clouds.base import DropletSpec
-from hasite.errors import Conflict, HasiteError, LeadershipLost, Permanent, Unclear
+from hasite.errors import Conflict, HasiteError, LeadershipLost, Permanent, Transient, Unclear
 from hasite.machines.base import Session, Target
 from hasite.machines.bootstrap import Bootstrap, HostKey, render_user_data
 from hasite.plan.names import Owner, droplet_tags
@@ -55,6 +55,10 @@ MACHINE_STEPS = (StageHostKey, ActivateHostKey, ConfigureProxy)
 """Over SSH, each safe to be abandoned half-way: a machine that just died must not hold up what is urgent."""
 
 URGENT_POLL_SECONDS = 0.1
+
+CLAIM_START_SECONDS = 10.0
+"""A create starts this soon after its claim, or not at all: with its time-out of 30 s it ends before the claim does."""
+
 PROVIDER_STEPS = (CreateFirewall, UpdateFirewall, DestroyFirewall, ApplyPool, DeletePool)
 
 
@@ -252,6 +256,7 @@ class Application(Generic[R]):
     async def _create_droplet(self, step: CreateDroplet) -> None:
         cloud = self._cloud.cloud
         try:
+            self._check_claim(step)
             fingerprint = await cloud.ensure_ssh_key(self.services.client_key, "hasite")
             user_data = render_user_data(
                 Bootstrap(step.name, self.host_keys[step.name], self.machine.packages, self.machine.user_data)
@@ -273,6 +278,12 @@ class Application(Generic[R]):
             await self._unclaim(step.name)
             raise
         await self._change_record(step.name, {"droplet_id": droplet.id, "claim": None})
+
+    def _check_claim(self, step: CreateDroplet) -> None:
+        """A request must have ended, one way or the other, before its claim runs out and another may buy."""
+        claim = self.record(step.name).claim
+        if claim is None or self.services.clock() - claim.at > CLAIM_START_SECONDS:
+            raise Transient("too much time has passed since it was claimed: it is claimed anew")
 
     async def _unclaim(self, name: str) -> None:
         """Certainly not asked for: the name must not be held for as long as by an unclear request.

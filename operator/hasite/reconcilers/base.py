@@ -22,13 +22,16 @@ S = TypeVar("S", HASiteStatus, LoadBalancerPoolStatus)
 
 _log = logging.getLogger(__name__)
 
-RESTING_AGE = 75.0
+RESTING_AGE = 150.0
 """Oldest firewalls and domains, in seconds, that a resource at rest is judged by: it bounds the calls an hour."""
 
-RESTING_DROPLETS_AGE = 40.0
+RESTING_DROPLETS_AGE = 75.0
 """The same of droplets, which change more often and matter more."""
 
 BUSY_AGE = 2.0
+
+READ_SECONDS = 1.0
+"""Between two reads of one droplet by its ID."""
 
 LOOK_UP_SECONDS = 4.0
 """Between two look-ups of one droplet by its name."""
@@ -67,15 +70,24 @@ async def look_at_droplets(
 ) -> Sight:
     """Inventory, then by ID what it lacks, then by name what has no ID."""
     listed = await attempt_droplets(account, max_age)
-    by_id: dict[int, Droplet | Unknown | None] = {}
-    for droplet_id in missing_from_listing(records, listed):
-        try:
-            by_id[droplet_id] = await account.cloud.droplet(droplet_id)
-        except HasiteError as error:
-            by_id[droplet_id] = Unknown(str(error))
+    if max_age > BUSY_AGE and missing_from_listing(records, listed):
+        listed = await attempt_droplets(account, BUSY_AGE)
+    by_id = {n: await _read(services, account, n) for n in missing_from_listing(records, listed)}
     unnumbered = [r.name for r in records if r.droplet_id is None]
     by_name = {name: await _look_up(services, account, name) for name in unnumbered}
     return Sight(listed, by_id, by_name)
+
+
+async def _read(services: Services, account: Account, droplet_id: int) -> Droplet | Unknown | None:
+    """By ID. Not at every look either: a droplet without its tag is in no listing until it has it back."""
+    now, key = services.clock(), str(droplet_id)
+    if now - services.looked_up.get(key, 0.0) < READ_SECONDS:
+        return Unknown("it was read by its ID a moment ago")
+    services.looked_up[key] = now
+    try:
+        return await account.cloud.droplet(droplet_id)
+    except HasiteError as error:
+        return Unknown(str(error))
 
 
 async def _look_up(services: Services, account: Account, name: str) -> Sequence[Droplet] | Unknown:
