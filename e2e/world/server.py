@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,40 @@ async def serve_world(directory: Path, progress: Callable[[str], None], port: in
         await world.stop()
 
 
-def _app(world: World, stop: asyncio.Event) -> web.Application:
-    async def drop(location: str, how: str = "power") -> None:
-        await world.drop(location, how)
+class Commands:
+    """What may be asked of a running world, each by the method of its name."""
 
-    async def restore(location: str | None = None) -> None:
-        await world.restore(location)
+    def __init__(self, world: World, stop: asyncio.Event) -> None:
+        self._world = world
+        self._stop = stop
 
-    async def kill(droplet: str) -> None:
-        await world.machines.kill(_id_of(world, droplet))
+    async def drop(self, location: str, how: str = "power") -> None:
+        """A datacentre goes dark."""
+        await self._world.drop(location, how)
 
-    async def fill_disk(droplet: str) -> None:
-        await world.machines.fill_disk(_id_of(world, droplet))
+    async def restore(self, location: str | None = None) -> None:
+        """It is back."""
+        await self._world.restore(location)
 
-    async def free_disk(droplet: str) -> None:
-        await world.machines.free_disk(_id_of(world, droplet))
+    async def kill(self, droplet: str) -> None:
+        """One machine loses its power."""
+        await self._world.machines.kill(_id_of(self._world, droplet))
 
-    async def loss(percent: float) -> None:
-        await world.network.loss(percent)
+    async def fill_disk(self, droplet: str) -> None:
+        """Its disk is full."""
+        await self._world.machines.fill_disk(_id_of(self._world, droplet))
 
-    async def info() -> dict[str, Any]:
+    async def free_disk(self, droplet: str) -> None:
+        """Its disk has room again."""
+        await self._world.machines.free_disk(_id_of(self._world, droplet))
+
+    async def loss(self, percent: float) -> None:
+        """Every link loses packets."""
+        await self._world.network.loss(percent)
+
+    async def info(self) -> dict[str, Any]:
+        """Paths and names."""
+        world = self._world
         return {
             "kubeconfig": str(world.cluster.kubeconfig),
             "kubectl": list(world.cluster.kubectl),
@@ -64,26 +78,24 @@ def _app(world: World, stop: asyncio.Event) -> web.Application:
             "droplets": {str(d.id): [d.name, d.region] for d in world.cloud.state.droplets.values()},
         }
 
-    async def shutdown() -> None:
-        stop.set()
+    async def stop(self) -> None:
+        """The world ends."""
+        self._stop.set()
 
-    commands: dict[str, Callable[..., Awaitable[Any]]] = {
-        "drop": drop,
-        "restore": restore,
-        "kill": kill,
-        "fill-disk": fill_disk,
-        "free-disk": free_disk,
-        "loss": loss,
-        "info": info,
-        "stop": shutdown,
-    }
+
+COMMANDS = ("drop", "restore", "kill", "fill-disk", "free-disk", "loss", "info", "stop")
+
+
+def _app(world: World, stop: asyncio.Event) -> web.Application:
+    commands = Commands(world, stop)
 
     async def handle(request: web.Request) -> web.Response:
-        command = commands.get(request.match_info["action"])
-        if command is None:
+        action = request.match_info["action"]
+        if action not in COMMANDS:
             return web.json_response({"error": "no such command"}, status=404)
         try:
-            return web.json_response(await command(**await request.json()) or {})
+            answer = await getattr(commands, action.replace("-", "_"))(**await request.json())
+            return web.json_response(answer or {})
         except Exception as error:
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=500)
 
@@ -103,5 +115,5 @@ async def wait_until_gone(directory: Path, seconds: float = 60.0) -> None:
     """Until the directory of a world is away."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while directory.exists():
+            while directory.exists():  # noqa: ASYNC110, ASYNC240
                 await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The whole local world in one object: control plane, cloud, machines, network, name servers, and the operators in it."""
+"""The whole local world in one object: control plane, cloud, machines, network, name servers, and its operators."""
 
 import asyncio
 import itertools
@@ -48,7 +48,7 @@ class OperatorProcess:
 
 
 class World:
-    """Start it, break it, mend it. Everything is gone after ``stop``; a crashed one is cleaned by the next ``start``."""
+    """Start it, break it, mend it. Nothing is left after ``stop``; a crashed one is cleaned by the next ``start``."""
 
     def __init__(self, directory: Path, *, prefix: str = "hs-", progress: Progress = print, port: int = 0) -> None:
         self.directory = directory
