@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import pytest
+from hasite.clouds import transport
 from hasite.errors import Unreachable
 
 from e2e.world.cloud import zones
+from tests.scenarios.clockwork import monotonic
 from tests.scenarios.extent import sample
 from tests.scenarios.portrait import difference, portrait
-from tests.scenarios.stories import LONG, is_ready, ready
-from tests.scenarios.universe import NAMESPACE, TOKEN, Universe, play
+from tests.scenarios.stories import LONG, is_gone, is_ready, ready
+from tests.scenarios.universe import DOMAIN, NAMESPACE, TOKEN, Universe, play
 
 Trouble = Callable[[Universe], object]
 
@@ -29,6 +32,10 @@ def _scale_up(universe: Universe) -> None:
     universe.edit_site(lambda spec: spec["app"].update(replicasPerLocation=2))
 
 
+def _delete(universe: Universe) -> None:
+    universe.delete_site()
+
+
 def _nothing(universe: Universe) -> None:
     """A site at rest."""
 
@@ -36,7 +43,7 @@ def _nothing(universe: Universe) -> None:
 @dataclass(frozen=True)
 class Row:
     """``trouble`` begins, the user does ``act``; it lasts ``lasts`` seconds. ``says``: words of the Ready condition
-    meanwhile, on the site or its pool. ``new``: the site is not there before ``act``."""
+    or of an Event meanwhile, on the site or its pool. ``new``: the site is not there before ``act``."""
 
     trouble: Trouble
     act: Callable[[Universe], None] = _nothing
@@ -44,6 +51,8 @@ class Row:
     says: str = ""
     over: Trouble = lambda universe: universe.cloud.faults.clear()
     new: bool = False
+    page: int = 200
+    """Items on a page of a list."""
 
 
 def fails(kind: str, **where: Any) -> Trouble:
@@ -131,6 +140,20 @@ ROWS = {
     ),
     "an empty list of firewalls, once": Row(fails("empty-list", path="/v2/firewalls", count=1), lasts=200.0),
     "empty lists of firewalls for two minutes": Row(fails("empty-list", path="/v2/firewalls"), lasts=120.0),
+    "the second page of the droplets fails": Row(
+        fails("error-before", method="GET", path=DROPLETS, page=2), _scale_up, 60.0, "Unexpected server-side", page=2
+    ),
+    "the second page of the records fails": Row(
+        fails("error-before", method="GET", path=RECORDS, page=2), _create, 60.0, "Unexpected", new=True, page=2
+    ),
+    "the API is away for two minutes, while deleting": Row(fails("reset-before"), _delete, 120.0),
+    "500 after every deletion": Row(fails("error-after", method="DELETE"), _delete, 120.0),
+    "empty lists of firewalls, while deleting": Row(fails("empty-list", path="/v2/firewalls", count=2), _delete),
+    "empty lists of records, while deleting": Row(fails("empty-list", path=RECORDS, count=3), _delete),
+    "an empty list of droplets, while deleting": Row(fails("empty-list", path=DROPLETS, count=1), _delete),
+    "a token that was withdrawn for a minute, while deleting": Row(
+        lambda u: u.cloud.faults.revoke(TOKEN), _delete, 60.0, over=lambda u: u.cloud.faults.restore(TOKEN)
+    ),
     "a token that may only read": Row(
         lambda u: u.cloud.faults.make_read_only(TOKEN),
         _scale_up,
@@ -204,29 +227,71 @@ def _tell(row: Row, troubled: bool) -> Told:
         if troubled:
             row.over(universe)
         await asyncio.sleep(1.0)
-        await universe.until(lambda: is_ready(universe), LONG, "Ready")
+        over = is_gone if row.act is _delete else is_ready
+        await universe.until(lambda: over(universe), LONG, "the end")
         await asyncio.sleep(100.0)
         deleted = [line.split(" cloud ", 1)[1] for line in universe.journal if "before cloud DELETE" in line]
         witness = universe.witness
         return Told(portrait(universe), deleted, said, witness.breaches, witness.born.total())
 
-    told: Told = play(story)
+    with mock.patch.object(transport, "PER_PAGE", row.page):
+        told: Told = play(story)
     return told
 
 
 def _words(universe: Universe) -> Iterator[str]:
+    yield from (event.message for event in universe.kube.events if event.kind == "Warning")
     for each in (universe.site(), universe.pool()):
         for condition in each.status.conditions if each else ():
             if condition.type == "Ready":
                 yield condition.message
 
 
-@pytest.mark.parametrize("name", sample(ROWS, 5))
+@pytest.mark.parametrize("name", sample(ROWS, 7))
 def test_trouble_with_an_api_is_said_and_survived(name: str) -> None:
     row = ROWS[name]
     reference, told = _reference(row.act, row.new), _tell(row, True)
     assert not told.breaches
     assert not difference(reference.picture, told.picture)
     assert told.born == reference.born
-    assert told.deleted == reference.deleted
+    assert row.act is _delete or told.deleted == reference.deleted
     assert any(row.says in said for said in told.said) or not row.says, sorted(told.said)
+
+
+@pytest.mark.parametrize("how", ["used up", "refused"])
+def test_a_failover_does_not_wait_behind_a_rate_limit_that_is(how: str) -> None:
+    async def story(universe: Universe) -> None:
+        operator = universe.start()
+        universe.create_site()
+        await ready(universe)
+        await asyncio.sleep(100.0)
+        budget = operator._clients[TOKEN].api.limiter.budget
+        for _ in range(225 if how == "used up" else 0):
+            budget.spend(monotonic())
+        if how == "refused":
+            budget.refused(monotonic(), 60.0)
+        universe.witness.trouble = True
+        universe.ground.dark.add("nyc3")
+        lost = {s.public_ipv4 for s in universe.ground.specs.values() if s.region == "nyc3"}
+        await universe.until(lambda: not lost & universe.names.addresses(DOMAIN), 6.0, "withdrawal")
+
+    play(story)
+
+
+def test_a_deletion_without_a_token_lets_go_in_the_end_and_says_what_is_left() -> None:
+    async def story(universe: Universe) -> None:
+        universe.start()
+        universe.create_site()
+        await ready(universe)
+        universe.kube.objects.pop(("Secret", NAMESPACE, "digitalocean"))
+        universe.cloud.faults.revoke(TOKEN)
+        universe.delete_site()
+        await asyncio.sleep(280.0)
+        assert universe.site() is not None
+        await universe.until(lambda: universe.site() is None and universe.pool() is None, 60.0, "the end")
+        left = [event.message for event in universe.kube.events if event.reason == "LeftBehind"]
+        names = {droplet.name for droplet in universe.cloud.state.droplets.values()}
+        assert len(names) == 4
+        assert all(any(name in message for message in left) for name in names)
+
+    play(story)

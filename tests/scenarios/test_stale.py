@@ -182,3 +182,15 @@ def test_a_pool_that_is_deleted_by_hand_is_made_again_with_its_name_published() 
         assert len(universe.cloud.state.droplets) == 4
 
     play(story)
+
+
+def test_a_change_that_no_event_tells_of_is_seen_all_the_same() -> None:
+    async def story(universe: Universe) -> None:
+        await _begin(universe)
+        universe.deaf = True
+        universe.edit_site(lambda spec: spec["app"].update(replicasPerLocation=2))
+        await asyncio.sleep(300.0)
+        assert is_ready(universe)
+        assert len(universe.cloud.state.droplets) == 6
+
+    play(story)

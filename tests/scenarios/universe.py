@@ -85,6 +85,8 @@ class Universe:
     journal: list[str] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     lives: int = 0
+    deaf: bool = False
+    """The watch tells nothing."""
     acting: Life | None = None
 
     def __post_init__(self) -> None:
@@ -198,7 +200,7 @@ class Universe:
         wish = (metadata.get("uid"), metadata.get("generation"), "deletionTimestamp" in metadata)
         fresh = self._wishes.get(key) != wish
         self._wishes[key] = wish
-        for operator in self.operators:
+        for operator in () if self.deaf else self.operators:
             operator.loop.wake(kind, namespace, name, fresh=fresh)
             if kind is LoadBalancerPool:
                 operator.loop.wake(HASite, namespace, name)

@@ -165,8 +165,11 @@ class Application(Generic[R]):
             except HasiteError as error:
                 stalled = isinstance(error, Permanent)
                 reason = error.reason if isinstance(error, Permanent) else type(error).__name__
-                self.problems.append(Problem(reason, f"{type(step).__name__} {_subject(step)}: {error}", stalled))
+                words = f"{type(step).__name__} {_subject(step)}: {error}"
+                self.problems.append(Problem(reason, words, stalled))
                 _log.warning("step failed: %s: %s", describe(step), error)
+                if isinstance(error, Permanent | Unclear):
+                    await self.services.kube.event(self.resource, "Warning", reason, words)
                 return
             self.done.append(step)
             _log.info("step done: %s", describe(step))

@@ -34,7 +34,7 @@ READ_SECONDS = 1.0
 """Between two reads of one droplet by its ID."""
 
 LOOK_UP_SECONDS = 4.0
-"""Between two look-ups of one droplet by its name."""
+"""Between two look-ups of one droplet by its name. Much less than a claim lasts beyond its request's time-out."""
 
 KSTATUS = ("Ready", "Reconciling", "Stalled")
 GIVE_UP_SECONDS = 300.0
@@ -93,13 +93,16 @@ async def _read(services: Services, account: Account, droplet_id: int) -> Drople
 async def _look_up(services: Services, account: Account, name: str) -> Sequence[Droplet] | Unknown:
     """By name. Not at every look: open claims of some droplets would use up the provider's rate limit."""
     now = services.clock()
-    if now - services.looked_up.get(name, 0.0) < LOOK_UP_SECONDS:
-        return Unknown("it was looked up by name a moment ago")
-    services.looked_up[name] = now
+    if now - services.not_found.get(name, 0.0) < LOOK_UP_SECONDS:
+        return ()
+    services.not_found.pop(name, None)
     try:
-        return await account.cloud.find_droplets(name)
+        found = await account.cloud.find_droplets(name)
     except HasiteError as error:
         return Unknown(str(error))
+    if not found:
+        services.not_found[name] = now
+    return found
 
 
 async def attempt_droplets(account: Account, max_age: float) -> Sequence[Droplet] | Unknown:

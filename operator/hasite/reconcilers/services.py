@@ -45,4 +45,6 @@ class Services:
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """The last token of each Secret, for resources that are deleted together with it."""
     looked_up: dict[str, float] = field(default_factory=dict)
-    """When each droplet without an ID was last looked up by its name."""
+    """When each droplet that no listing shows was last read by its ID."""
+    not_found: dict[str, float] = field(default_factory=dict)
+    """When a droplet without an ID was last looked up by its name in vain."""
