@@ -102,6 +102,8 @@ class Stage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.watcher = Watcher(world)
+        self.namespaces = 1
+        """Of operators: each has a Lease and an SSH key of its own."""
         self._deployed: dict[str, dict[str, str]] = {}
         self._deployment: asyncio.Task[None] | None = None
         self._http: aiohttp.ClientSession

@@ -100,4 +100,5 @@ async def nothing_is_left_over() -> AsyncIterator[None]:
         assert not [call for call in journal if call.method == "DELETE" and "tag_name" in call.query]
         assert not [v for v in stage.world.cloud.violations if v.kind == "destroy-by-tag"]
         assert not stage.orphans(await stage.live_uids())
-        assert len(stage.world.cloud.state.keys) <= 1
+        keys = [key.public_key for key in stage.world.cloud.state.keys.values()]
+        assert len(keys) == len(set(keys)) <= stage.namespaces, "one SSH key for each namespace of operators"

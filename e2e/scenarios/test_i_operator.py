@@ -92,6 +92,7 @@ async def test_a_second_leader_started_by_mistake_does_no_harm(shop: Stage) -> N
     }
     for each in (namespace, binding):
         await shop.world.kubectl("apply", "-f", "-", stdin=json.dumps(each))
+    shop.namespaces += 1
     await shop.start_operator("mistake", HASITE_NAMESPACE="mistake")
     await eventually(lambda: shop.leads("mistake"), 20, "it leads, in its own namespace")
     try:

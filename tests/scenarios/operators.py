@@ -43,10 +43,19 @@ class Life:
     identity: str
     dead: bool = False
     leads: bool = True
+    frozen_until: float = 0.0
+    """It stands still until then (simulated seconds of the loop)."""
 
     def is_leader(self) -> bool:
         """See ``Leadership``."""
         return self.leads
+
+    async def gate(self) -> None:
+        """Where a process goes on after it stood still. Raises ``Killed``."""
+        self.check()
+        if (left := self.frozen_until - monotonic()) > 0:
+            await asyncio.sleep(left)
+        self.check()
 
     def check(self) -> None:
         """Raises ``Killed``."""
@@ -65,13 +74,13 @@ class KubePort:
         universe, life = self._universe, self._life
 
         async def call(*args: Any) -> Any:
-            life.check()
+            await life.gate()
             await asyncio.sleep(universe.pause())
-            life.check()
+            await life.gate()
             universe.acting = life
             result = await getattr(universe.kube, name)(*args)
             await asyncio.sleep(universe.pause())
-            life.check()
+            await life.gate()
             return result
 
         return call
@@ -86,10 +95,10 @@ class MachinesPort(FakeMachines):
         self._life = life
 
     async def session(self, target: Target, *, timeout: float = 5.0) -> FakeSession:  # noqa: ASYNC109
-        self._life.check()
+        await self._life.gate()
         if not self.world.reaches(OPERATOR, target.address):
             await asyncio.sleep(timeout)
-        self._life.check()
+        await self._life.gate()
         return await super().session(target, timeout=timeout)
 
 
@@ -200,8 +209,8 @@ class Operator:
         client = self._clients.get(token)
         if client is None:
             client = self._clients[token] = DigitalOcean(token, "http://cloud", clock=monotonic)
-            universe, alive = self.universe, self.life.check
-            wire = InProcess(universe.cloud, universe.way, universe.pause, alive=alive, sent=universe.on_sent)
+            universe = self.universe
+            wire = InProcess(universe.cloud, universe.way, universe.pause, life=self.life, sent=universe.on_sent)
             connect(client, wire)
             self._dns[token] = DigitalOceanDns(client.api, clock=monotonic)
         return Account(client, self._dns[token])

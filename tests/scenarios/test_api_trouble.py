@@ -247,7 +247,7 @@ def _words(universe: Universe) -> Iterator[str]:
                 yield condition.message
 
 
-@pytest.mark.parametrize("name", sample(ROWS, 7))
+@pytest.mark.parametrize("name", sample(ROWS, 9))
 def test_trouble_with_an_api_is_said_and_survived(name: str) -> None:
     row = ROWS[name]
     reference, told = _reference(row.act, row.new), _tell(row, True)

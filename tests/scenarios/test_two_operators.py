@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.scenarios.crashes import matrix
 from tests.scenarios.extent import FULL, sample
 from tests.scenarios.portrait import difference, portrait
 from tests.scenarios.stories import STORIES, Story, ready
@@ -32,6 +33,20 @@ def _tell(story: Story, seed: int, operators: int) -> tuple[dict[str, Any], int,
     latency = (0.002, 0.02) if operators == 1 else (0.002, 0.4)
     result: tuple[dict[str, Any], int, list[str], list[str]] = play(told, seed=seed, spec=story.spec, latency=latency)
     return result
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.timeout(1800)
+def test_an_operator_that_stood_still_for_a_minute_finds_its_plan_too_old(name: str) -> None:
+    """At any point, for longer than a claim holds. Another has taken over meanwhile.
+
+    A configuration whose delivery had begun may still be put in force, and is replaced when the new leader sees it:
+    meanwhile a load balancer may lead to servers that are gone.
+    """
+    stride = 1 if FULL else 149
+    wrong = matrix(STORIES[name], lambda number: number % stride == 0, deed=lambda universe: universe.freeze(60.0))
+    worse = {number: [w for w in found if "does not serve" not in w] for number, found in wrong.items()}
+    assert not any(worse.values()), worse
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -159,16 +159,15 @@ class Universe:
     async def ssh(self, life: Life, verb: str, session: Session) -> AsyncIterator[None]:
         """Around a command that changes a machine."""
         assert isinstance(session, FakeSession)
-        life.check()
         await asyncio.sleep(self.pause())
-        life.check()
+        await life.gate()
         self.effect("before", f"ssh {verb} {session.machine.name}")
         life.check()
         yield
         self.effect("after", f"ssh {verb} {session.machine.name}")
         life.check()
         await asyncio.sleep(self.pause())
-        life.check()
+        await life.gate()
 
     # The operator's lives.
 
@@ -191,6 +190,13 @@ class Universe:
         self.operators.clear()
         if restart is not None:
             asyncio.get_running_loop().call_later(restart, self.start)
+
+    def freeze(self, seconds: float) -> None:
+        """The operator stands still from this instant on, loses its Lease, and another one leads."""
+        for operator in self.operators:
+            self.note(f"{operator.life.identity} stands still")
+            operator.life.frozen_until, operator.life.leads = monotonic() + seconds, False
+        asyncio.get_running_loop().call_later(15.0, self.start)
 
     def _on_change(self, kind: type[Resource], namespace: str, name: str) -> None:
         """The watch. As in ``handlers``."""

@@ -6,7 +6,7 @@ becomes of its sender: a process that is killed cannot call it back.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11, RawRequestMessage
@@ -21,8 +21,19 @@ from e2e.world.cloud import Cloud
 
 Way = Callable[[str, str], float]
 """Method and path → seconds until the request arrives."""
-Alive = Callable[[], None]
 Sent = Callable[[str, str], None]
+
+
+class Living(Protocol):
+    """The life of the process that sends."""
+
+    def check(self) -> None:
+        """Raises when it has ended."""
+        ...
+
+    async def gate(self) -> None:
+        """The same, after it stood still."""
+        ...
 
 
 class _Protocol:
@@ -40,24 +51,24 @@ class _Internal:
 
 
 class InProcess:
-    """Carries one client's requests. ``alive`` raises in a dead process: it sends nothing. ``sent``: one has left."""
+    """Carries one client's requests. ``life``: a dead process sends nothing, one that stands still gets no answer."""
 
-    def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], *, alive: Alive, sent: Sent) -> None:
+    def __init__(self, cloud: Cloud, way: Way, pause: Callable[[], float], *, life: Living, sent: Sent) -> None:
         self._app = cloud.app
         self._way = way
         self._pause = pause
-        self._alive = alive
+        self._life = life
         self._sent = sent
 
     async def send(self, request: Any, **_: Any) -> Any:
-        self._alive()
+        self._life.check()
         body = request.content if isinstance(request.content, bytes) else str(request.content or "").encode()
         reply = asyncio.create_task(self._carry(request.method, request.url, dict(request.headers), body))
         self._sent(request.method, URL(request.url).path)
-        self._alive()
+        self._life.check()
         response = await asyncio.shield(reply)
         await asyncio.sleep(self._pause())
-        self._alive()
+        await self._life.gate()
         if response.keep_alive is False:
             raise ServiceResponseError("the connection was reset")
         return _answer(request, response)

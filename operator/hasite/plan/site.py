@@ -204,13 +204,14 @@ def _creations(site: HASite, rollout: Rollout, world: SiteWorld) -> tuple[tuple[
 def pool_manifest(site: HASite) -> dict[str, Any]:
     """The LoadBalancerPool that the site should have, given its records."""
     spec = site.spec
+    rolling = len({record.template for record in site.status.droplets}) > 1
     servers = [
         {
             "name": record.name,
             "location": record.location,
             "address": record.public_ipv4,
             **({"privateAddress": record.private_ipv4} if record.private_ipv4 else {}),
-            "state": _state(record),
+            "state": _state(record, rolling),
         }
         for record in sorted(site.status.droplets, key=lambda r: r.name)
         if record.public_ipv4 and record.released_since is None
@@ -251,10 +252,11 @@ def pool_manifest(site: HASite) -> dict[str, Any]:
     }
 
 
-def _state(record: DropletRecord) -> Literal["Candidate", "Active", "Draining"]:
+def _state(record: DropletRecord, rolling: bool) -> Literal["Candidate", "Active", "Draining"]:
+    """While two versions stand side by side, a new server has to prove itself before it may get a request."""
     if record.leaving_since is not None:
         return "Draining"
-    return "Active" if record.served else "Candidate"
+    return "Candidate" if rolling and not record.served else "Active"
 
 
 def _pool_steps(site: HASite, world: SiteWorld) -> tuple[Step, ...]:

@@ -184,9 +184,8 @@ def _check(check: Check, domain: str, expected: str = "200-399") -> list[str]:
 def _check_options(check: Check) -> str:
     interval = _milliseconds("check interval", check.interval)
     fast = _milliseconds("check interval", min(check.interval, 0.25))
-    return (
-        f"check inter {interval} fastinter {fast} rise {_count('rise', check.rise)} fall {_count('fall', check.fall)}"
-    )
+    down = _milliseconds("check interval", min(check.interval, 0.5))
+    return f"check inter {interval} fastinter {fast} downinter {down} rise {_count('rise', check.rise)} fall {_count('fall', check.fall)}"
 
 
 def _servers(upstreams: Iterable[Upstream], port: int) -> list[str]:

@@ -259,8 +259,8 @@ class Application(Generic[R]):
     async def _create_droplet(self, step: CreateDroplet) -> None:
         cloud = self._cloud.cloud
         try:
-            self._check_claim(step)
             fingerprint = await cloud.ensure_ssh_key(self.services.client_key, "hasite")
+            self._check_claim(step)
             user_data = render_user_data(
                 Bootstrap(step.name, self.host_keys[step.name], self.machine.packages, self.machine.user_data)
             )

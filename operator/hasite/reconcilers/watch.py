@@ -20,6 +20,8 @@ from hasite.proxies.base import Proxy
 
 FULL_LOOK_SECONDS = 10.0
 SETTING_UP_SECONDS = 1.0
+NEW_RECOVERY_THRESHOLD = 2
+NEW_INTERVAL_SECONDS = 0.5
 EAGER_SECONDS = 0.25
 """How often load balancers are asked for their opinion while a probe fails."""
 
@@ -68,12 +70,15 @@ class Watch(Protocol):
         ...
 
 
-def count(probe: Probe, ok: bool, detail: str, streak: int, target: WatchTarget, now: float) -> Probe:
-    """The verdict after one more probe. ``streak``: how many in a row had this result, this one included."""
+def count(probe: Probe, ok: bool, detail: str, streak: int, target: WatchTarget, now: float, *, new: bool) -> Probe:
+    """The verdict after one more probe. ``streak``: how many in a row had this result, this one included.
+
+    ``new``: it was never found up. There is no flapping then to be careful of.
+    """
     failing = None if ok else (probe.failing_since or now)
     needed = target.recovery_threshold if ok else target.failure_threshold
-    if ok and probe.up is None:
-        needed = min(needed, 2)
+    if ok and new:
+        needed = min(needed, NEW_RECOVERY_THRESHOLD)
     if probe.up is not ok and streak >= needed:
         return Probe(ok, now, detail, failing)
     return replace(probe, failing_since=failing, detail=probe.detail if ok or probe.up is not False else detail)
@@ -220,7 +225,7 @@ class Watcher:
             return Unknown(str(error))
 
     async def _probe_loop(self, owner: Owner, name: str, address: str) -> None:
-        streak, last = 0, None
+        streak, last, new = 0, None, True
         self._probes.setdefault(address, Probe(None, self._clock()))
         while (target := self._target(owner, name)) is not None:
             started = time.monotonic()
@@ -228,13 +233,14 @@ class Watcher:
             streak = streak + 1 if ok is last else 1
             last = ok
             before = self._probes[address]
-            after = self._probes[address] = count(before, ok, detail, streak, target, self._clock())
+            after = self._probes[address] = count(before, ok, detail, streak, target, self._clock(), new=new)
+            new = new and after.up is not True
             if before.failing_since is None and after.failing_since is not None:
                 self._poke_all(owner)
             if before.up is not after.up:
                 self._wake(owner, True)
             undecided = not ok and after.up is True
-            pause = 0.1 if undecided else target.interval
+            pause = 0.1 if undecided else min(target.interval, NEW_INTERVAL_SECONDS) if new else target.interval
             await asyncio.sleep(max(pause - (0 if undecided else time.monotonic() - started), 0.05))
 
     def _poke_all(self, owner: Owner) -> None:
