@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hasite.api import HASite
 from hasite.api.common import API_VERSION, Resource
-from hasite.errors import Permanent, Unauthorized, Unreachable
+from hasite.errors import ForbiddenByKubernetes, HasiteError, Permanent, Unreachable
 from hasite.kube.client import KubeClient
 from hasite.kube.lease import Lease, LeaseTimes, unique_identity
 from hasite.kube.transport import Request, Transport, configuration, path_of
@@ -114,8 +114,17 @@ async def test_a_list_goes_on_over_all_pages(kube: KubeClient, user: Admin, monk
     assert len([each for each in await kube.list(HASite) if each.namespace == user.namespace]) == 5
 
 
-async def test_what_the_operator_has_no_right_to_is_unauthorized(transport: Transport) -> None:
-    with pytest.raises(Unauthorized, match="cannot list resource"):
+async def test_whether_a_kind_can_be_listed_is_a_matter_of_the_crd_and_the_rights(kube: KubeClient) -> None:
+    class Unknown(HASite):
+        PLURAL = "unknowns"
+
+    await kube.listable(HASite)
+    with pytest.raises(HasiteError):
+        await kube.listable(Unknown)
+
+
+async def test_what_the_operator_has_no_right_to_is_forbidden_by_kubernetes(transport: Transport) -> None:
+    with pytest.raises(ForbiddenByKubernetes, match="cannot list resource"):
         await transport.call(Request("GET", path_of("api", "v1", "secrets"), "list Secret"))
 
 

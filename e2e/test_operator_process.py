@@ -156,6 +156,34 @@ def test_a_changed_spec_is_reconciled(cluster: OperatorCluster, tmp_path: Path) 
         until(lambda: one.reconciled("HASite/shop")[-1]["generation"] == 2, 3)
 
 
+def test_a_status_that_the_operator_wrote_itself_does_not_wake_it(cluster: OperatorCluster, tmp_path: Path) -> None:
+    create(cluster)
+    with leader(cluster, tmp_path) as one:
+        until(lambda: get(cluster, "hasites", "shop")["status"]["observedGeneration"] == 1)
+        # Events of one kind come in their order: after this one's, the status has been heard of.
+        create(cluster, "blog")
+        until(lambda: get(cluster, "hasites", "blog")["status"]["observedGeneration"] == 1)
+        create(cluster, "news")
+        until(lambda: one.reconciled("HASite/news"), 3)
+        assert [len(one.reconciled(f"HASite/{name}")) for name in ("shop", "blog")] == [1, 1]
+
+
+def test_a_pool_whose_status_changed_wakes_the_site_that_owns_it_and_not_itself(
+    cluster: OperatorCluster, tmp_path: Path
+) -> None:
+    owner = create(cluster)
+    with leader(cluster, tmp_path) as one:
+        cluster.apply(pool(SITES, owner))
+        until(lambda: get(cluster, "loadbalancerpools", "shop").get("status", {}).get("observedGeneration") == 1)
+        until(lambda: len(one.reconciled("HASite/shop")) >= 2, 3)
+        before = len(one.reconciled("HASite/shop"))
+        patch = '{"status": {"published": "192.0.2.1"}}'
+        flags = ("--subresource=status", "--type=merge", "-p", patch)
+        cluster.kubectl("patch", "loadbalancerpool", "shop", "-n", SITES, *flags)
+        until(lambda: len(one.reconciled("HASite/shop")) > before, 3)
+        assert len(one.reconciled("LoadBalancerPool/shop")) == 1
+
+
 def test_a_pool_that_changed_wakes_the_site_that_owns_it(cluster: OperatorCluster, tmp_path: Path) -> None:
     owner = create(cluster)
     with leader(cluster, tmp_path) as one:

@@ -73,12 +73,14 @@ async def test_a_token_that_lost_its_rights_is_reported_and_nothing_is_lost(shop
     since = time.time()
     faults = shop.world.cloud.faults
     async with shop.visitors(DOMAIN):
-        faults.make_read_only(TOKEN)
-        await shop.patch(SHOP, {"app": {"replicasPerLocation": 3}})
-        await shop.until_condition(SHOP, "Stalled", "Unauthorized", "403", within=120)
-        faults.revoke(TOKEN)
-        await shop.until_condition(SHOP, "Stalled", "Unauthorized", "401", within=120)
-        faults.restore(TOKEN)
+        try:
+            faults.make_read_only(TOKEN)
+            await shop.patch(SHOP, {"app": {"replicasPerLocation": 3}})
+            await shop.until_condition(SHOP, "Stalled", "Unauthorized", "do not have access")
+            faults.revoke(TOKEN)
+            await shop.until_condition(SHOP, "Stalled", "Unauthorized", "Unable to authenticate", within=120)
+        finally:
+            faults.restore(TOKEN)
         await shop.until_ready(SHOP, 180)
         assert not deletions(shop, since)
         await shop.patch(SHOP, {"app": {"replicasPerLocation": 2}})

@@ -29,6 +29,11 @@ class Conflict(Transient):
     """The object changed since it was read: observe again, then decide again."""
 
 
+class ForbiddenByKubernetes(Transient):
+    """The API server refused our credentials, or they lack a right there. Roles can be repaired while we wait, and it
+    says nothing about a provider's credentials: see ``Unauthorized``."""
+
+
 class LeadershipLost(Transient):
     """This process may not act any more. Nothing was done."""
 
@@ -49,7 +54,7 @@ class HostKeyMismatch(Permanent):
 
 
 class Unauthorized(Permanent):
-    """The credentials were refused, or lack a right."""
+    """A provider or a machine refused the credentials, or they lack a right."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="Unauthorized")

@@ -123,11 +123,14 @@ async def _assemble(config: Config) -> _Parts:
 
 
 async def _watch_when_known(parts: _Parts) -> None:
-    """kopf looks only once which kinds there are: it starts when ours are installed."""
+    """kopf looks only once which kinds there are: it starts when ours are installed.
+
+    Whether each object makes sense is its own reconcile's matter: one that doesn't must not keep all others waiting.
+    """
     while True:
         try:
             for kind in KINDS:
-                await parts.kube.list(kind)
+                await parts.kube.listable(kind)
         except HasiteError as error:
             _log.warning("not watching yet: %s", error)
             await asyncio.sleep(KINDS_RETRY)

@@ -101,6 +101,53 @@ async def test_colours_are_not_used_unless_they_are_asked_for() -> None:
     assert "\x1b[31;1mWithdrawn\x1b[0m" in cli.show(seen, "status", "tree", coloured, scene.NOW)
 
 
+NASTY = "a\x1b[2Jb\x1b]0;title\x07c\x9b31md\re\nf\u202eg\u200bh\x7fi"
+SPELLED = r"a\x1b[2Jb\x1b]0;title\x07c\x9b31md e f\u202eg\u200bh\x7fi"
+
+
+def said_everywhere(words: str) -> FakeKube:
+    """Every free text of both objects is ``words``."""
+    conditions = [scene.condition(kind, "True", "Reason", words) for kind in ("Reconciling", "Stalled")]
+    lost = scene.address("192.0.2.11", "new-york", "Withdrawn", words)
+    server = {"name": words, "state": "Active", "healthy": True}
+    balancer = scene.droplet("shop-lb-new-york-0", "new-york", 11, template=words)
+    return scene.kube(
+        scene.site(conditions, plan=[words], leftBehind=words, published=words),
+        scene.pool(conditions, droplets=[balancer], addresses=[lost], servers=[server], plan=[words]),
+    )
+
+
+@pytest.mark.parametrize("name", ["shop", "lbp/shop"])
+@pytest.mark.parametrize("command", ["status", "plan"])
+async def test_words_of_machines_cannot_steer_the_terminal_and_nothing_of_them_is_hidden(
+    command: str, name: str
+) -> None:
+    text = await shown(said_everywhere(NASTY), command, name)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert f"stalled: Reason: {SPELLED}" in text
+
+
+async def test_words_in_many_scripts_are_shown_as_they_are() -> None:
+    words = "dépôt übersetzt, 東京, no answer — 3 s"
+    assert f"stalled: Reason: {words}" in await shown(said_everywhere(words), "status")
+
+
+async def test_json_cannot_steer_the_terminal_either_and_a_program_reads_what_was_said() -> None:
+    words = NASTY + "\U000e0041 東京"
+    text = await shown(said_everywhere(words), "status", output="json")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "東京" in text
+    assert json.loads(text)["parts"][0]["conditions"][0]["message"] == words
+
+
+def test_an_error_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent/\x1b[2J")
+    cli.main(["status", "shop"])
+    assert capsys.readouterr().err.startswith(r"error: /nonexistent/\x1b[2J: ")
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "fine"),
     [

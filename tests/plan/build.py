@@ -86,6 +86,7 @@ def pool(
             "zone": zone,
             "servers": tuple(said),
             "observed_generation": 1,
+            "ttl_seconds": shell.spec.dns.ttl_seconds,
         }
     )
     return shell.model_copy(update={"spec": spec, "status": status})

@@ -9,9 +9,9 @@ from hasite.plan.droplets import (
     TAG_GRACE_SECONDS,
     Settled,
     Sight,
+    found_again,
     missing_from_listing,
     settle,
-    strangers,
 )
 from hasite.plan.names import droplet_tags
 from hasite.plan.steps import CreateDroplet, DestroyDroplet, PowerOnDroplet, RenameDroplet, Step, TagDroplet
@@ -157,10 +157,26 @@ def test_it_is_spared(other: Droplet) -> None:
     assert not [s for s in steps if isinstance(s, DestroyDroplet)]
 
 
-def test_a_droplet_with_our_tags_that_no_record_knows_is_a_stranger() -> None:
-    unknown = droplet(LB, id=99, name="handmade")
-    assert strangers([LB], Sight([droplet(LB), unknown]), POOL, "lb") == (unknown,)
-    assert strangers([LB], Sight(Unknown("500")), POOL, "lb") == ()
+def test_a_droplet_of_ours_whose_record_was_lost_is_remembered_again_without_a_key() -> None:
+    lost = record("amsterdam")
+    found = look([LB], Sight([droplet(LB), droplet(lost)])).records[1]
+    assert (found.name, found.droplet_id, found.location) == (lost.name, lost.droplet_id, "amsterdam")
+    assert (found.served, found.known_keys, found.pinned) == (True, (), False)
+    assert found.template == lost.template[:6]
+
+
+STRANGERS: dict[str, Droplet | Unknown] = {
+    "a name that is not one of ours": droplet(LB, id=99, name="handmade"),
+    "tags that are not ours": droplet(record("amsterdam"), tags=frozenset({"hasite"})),
+    "a second one under a known name": droplet(LB, id=99),
+    "nothing that could be seen": Unknown("500"),
+}
+
+
+@pytest.mark.parametrize("seen", STRANGERS.values(), ids=STRANGERS)
+def test_nothing_else_is_remembered(seen: Droplet | Unknown) -> None:
+    sight = Sight(seen if isinstance(seen, Unknown) else [droplet(LB), seen])
+    assert found_again([LB], sight, POOL, "lb") == ()
 
 
 # A provider whose creates are lost, late or unanswered, and whose lists lag; an operator that dies at any point.

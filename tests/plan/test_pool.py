@@ -81,11 +81,56 @@ def test_every_droplet_is_claimed_in_the_status_before_it_is_created() -> None:
     assert all(c is not None and (c.by, c.at) == ("operator", NOW) for c in claims.values())
 
 
-def test_the_zone_is_remembered_with_whether_we_made_it() -> None:
+def test_the_zone_is_remembered_as_not_ours_until_we_certainly_made_it() -> None:
     new = pool(zone=None)
     assert plan_pool(new, pool_world(new)).status.zone == ZoneStatus(name="example.com", created_by_us=False)
     absent = plan_pool(new, pool_world(new, zones={})).status.zone
-    assert absent == ZoneStatus(name="shop.example.com", created_by_us=True)
+    assert absent == ZoneStatus(name="shop.example.com", created_by_us=False)
+
+
+def test_a_lowered_ttl_is_waited_out_from_when_every_server_had_the_new_one() -> None:
+    status = {"ttl_seconds": 3600, "longer_ttl_until": 0}
+    of = serving_pool()
+    of = of.model_copy(update={"status": of.status.model_copy(update=status)})
+    settled = plan_pool(of, pool_world(of)).status
+    assert (settled.ttl_seconds, settled.longer_ttl_until) == (60, NOW + 3600)
+    unsettled = plan_pool(of, pool_world(of, zone=Unknown("500"))).status
+    assert (unsettled.ttl_seconds, unsettled.longer_ttl_until) == (3600, 0)
+
+
+@pytest.mark.parametrize(("until", "destroyed"), [(NOW + 1, False), (NOW - 1, True)])
+def test_a_machine_outlives_the_longer_ttl_of_earlier_records(until: float, destroyed: bool) -> None:
+    of = leaving(NOW - 61)
+    of = of.model_copy(update={"status": of.status.model_copy(update={"longer_ttl_until": until})})
+    step = release(of, of.status.droplets[0], pool_world(of))[1]
+    assert (step is not None) is destroyed
+
+
+def test_host_keys_that_are_foreign_everywhere_mean_that_somebody_stands_between() -> None:
+    of = serving_pool()
+    everywhere = {NY.name: Impostor("SHA256:x"), AMS.name: Impostor("SHA256:x")}
+    assert {a.state for a in plan_pool(of, pool_world(of, machines=everywhere)).status.addresses} == {"Published"}
+    one = {NY.name: Impostor("SHA256:x"), AMS.name: machine(of, AMS.name)}
+    states = {a.address: a.state for a in plan_pool(of, pool_world(of, machines=one)).status.addresses}
+    assert states == {A: "Withdrawn", B: "Published"}
+
+
+def test_a_load_balancer_that_cannot_be_reached_over_ssh_is_waited_for() -> None:
+    of = serving_pool()
+    views = {NY.name: Unknown("no answer"), AMS.name: machine(of, AMS.name)}
+    assert [w.message for w in plan_pool(of, pool_world(of, machines=views)).waits] == [
+        f"{NY.name} cannot be reached over SSH"
+    ]
+
+
+def test_a_doubled_droplet_that_the_name_leads_to_is_not_destroyed() -> None:
+    of = serving_pool()
+    double = droplet(NY, id=99, public_ipv4="192.0.2.99")
+    seen = Sight([droplet(NY), droplet(AMS), double])
+    led = plan_pool(of, pool_world(of, sight=seen, answers={"1": answer(A, B, "192.0.2.99")}))
+    assert not [s for s in led.steps if isinstance(s, DestroyDroplet)]
+    unled = plan_pool(of, pool_world(of, sight=seen))
+    assert [s.droplet_id for s in unled.steps if isinstance(s, DestroyDroplet)] == [99]
 
 
 def test_a_zone_once_chosen_stays() -> None:

@@ -101,10 +101,18 @@ def states(of: HASite, world: SiteWorld) -> dict[str, str]:
 
 
 def test_a_new_server_gets_no_requests_before_every_load_balancer_finds_it_healthy() -> None:
+    old = record(role="app", ordinal=1, template="0ldone00")
+    new = record(role="app", served=False)
+    of = site((NEW_YORK,), droplets=[new, old])
+    here = server_status(old)
+    assert states(of, said(of, here, server_status(new, "Candidate", healthy=False)))[new.name] == "Candidate"
+    assert states(of, said(of, here, server_status(new, "Candidate")))[new.name] == "Active"
+
+
+def test_without_an_old_version_beside_it_a_new_server_is_for_the_proxies_to_judge() -> None:
     new = record(role="app", served=False)
     of = site((NEW_YORK,), droplets=[new])
-    assert states(of, said(of, server_status(new, "Candidate", healthy=False))) == {new.name: "Candidate"}
-    assert states(of, said(of, server_status(new, "Candidate"))) == {new.name: "Active"}
+    assert states(of, said(of)) == {new.name: "Active"}
 
 
 def test_a_server_that_falls_ill_stays_active_for_the_proxies_to_judge() -> None:

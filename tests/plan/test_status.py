@@ -63,7 +63,8 @@ FAILED = MachineView("key", "error", NOW, cloud_init_error="E: no package haprox
 MACHINES: dict[str, tuple[dict[str, Any], MachineView | Impostor | Unknown, str | None]] = {
     "set up": ({}, machine(), None),
     "silent": ({}, Unknown("no answer"), None),
-    "its bootstrap failed": ({}, FAILED, "BootstrapFailed"),
+    "its bootstrap failed": ({"served": False}, FAILED, "BootstrapFailed"),
+    "it serves although its bootstrap failed": ({}, FAILED, None),
     "it shows a foreign host key": ({}, Impostor("SHA256:x"), "HostKeyMismatch"),
     "it shows a stray host key while its bootstrap runs": ({"host_key": None}, Impostor("SHA256:x"), None),
 }
@@ -76,7 +77,7 @@ def test_a_machine(more: dict[str, Any], view: MachineView | Impostor | Unknown,
 
 
 def test_a_failed_bootstrap_is_told_in_its_own_words() -> None:
-    assert "E: no package haproxy" in machine_problems([record()], {record().name: FAILED})[0].message
+    assert "E: no package haproxy" in machine_problems([record(served=False)], {record().name: FAILED})[0].message
 
 
 def report(of: LoadBalancerPool, plan: PoolPlan | None = None, **more: Any) -> LoadBalancerPoolStatus:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hasite.api import HASite, LoadBalancerPool
@@ -13,6 +14,7 @@ from hasite.reconcilers import loop as loop_module
 from hasite.reconcilers.loop import GONE, Loop, Outcome, backoff, delay_after
 
 HOUR = 3600.0
+FAILED = Outcome(0.0, failed=True)
 
 
 @dataclass
@@ -221,6 +223,73 @@ async def test_an_urgent_or_fresh_wake_ends_a_backoff(bench: Bench, how: str) ->
     bench.wake("shop", urgent=how == "urgent", fresh=how == "fresh")
     await bench.settle()
     assert bench.recorder.runs == ["shop", "shop"]
+
+
+async def test_a_run_that_ended_with_failed_steps_is_not_repeated_by_an_ordinary_wake(bench: Bench) -> None:
+    async def fail(name: str) -> Outcome:
+        return Outcome(HOUR, failed=True)
+
+    bench.recorder.act = fail
+    bench.start()
+    for fresh, urgent in [(False, False), (False, False), (True, False), (False, False), (False, True)]:
+        bench.wake("shop", fresh=fresh, urgent=urgent)
+        await bench.settle()
+    assert bench.recorder.runs == ["shop"] * 3
+    assert b'result="failed"' in bench.metrics.text()
+
+
+async def test_wakes_during_a_run_that_ends_with_failed_steps_do_not_repeat_it_at_once(bench: Bench) -> None:
+    async def fail(name: str) -> Outcome:
+        bench.wake(name)
+        return Outcome(HOUR, failed=True)
+
+    bench.recorder.act = fail
+    bench.start()
+    bench.wake("shop")
+    await bench.settle()
+    assert bench.recorder.runs == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "least", "most"),
+    [
+        pytest.param([FAILED], 0.5, 1.0, id="first failure: about a second"),
+        pytest.param([FAILED] * 4, 4.0, 8.0, id="doubled with each in a row"),
+        pytest.param([FAILED] * 20, 30.0, 60.0, id="a minute at most"),
+        pytest.param([Outcome(2.0, failed=True)], 2.0, 2.0, id="never before the reconciler wants it"),
+        pytest.param([Outcome(2.0, failed=True)] * 5, 8.0, 16.0, id="later than it wants it, when it goes on"),
+        pytest.param([Outcome(90.0, failed=True)] * 20, 90.0, 90.0, id="it may ask for more than a minute"),
+        pytest.param([FAILED] * 6 + [Outcome(0.0)], 0.0, 0.0, id="a run without failures waits as it asks"),
+        pytest.param([FAILED] * 6 + [Outcome(0.0), FAILED], 0.5, 1.0, id="and a failure after it is the first"),
+        pytest.param([Unreachable("?")] * 3 + [FAILED], 4.0, 8.0, id="raised errors count as well"),
+    ],
+)
+async def test_time_until_the_next_run_after_failed_steps(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome | Exception], least: float, most: float
+) -> None:
+    waits: list[float] = []
+    left = iter(outcomes)
+
+    async def act(name: str) -> Outcome:
+        now = next(left)
+        if isinstance(now, Exception):
+            raise now
+        return now
+
+    rest = bench.loop._rest
+
+    def noted(entry: Any, state: Any, delay: float) -> None:
+        waits.append(delay)
+        rest(entry, state, HOUR)
+
+    monkeypatch.setattr(bench.loop, "_rest", noted)
+    bench.recorder.act = act
+    bench.start()
+    for _ in outcomes:
+        bench.wake("shop", fresh=True)
+        await bench.settle()
+    assert len(waits) == len(outcomes)
+    assert least <= waits[-1] <= most
 
 
 async def test_a_fresh_wake_during_a_reconcile_that_fails_makes_it_run_again_at_once(bench: Bench) -> None:

@@ -169,6 +169,8 @@ class LoadBalancerPoolStatus(Model):
     servers: tuple[ServerStatus, ...] = Field(
         (), description="What the load balancers say of the app servers.", json_schema_extra=list_map("name")
     )
+    ttl_seconds: int = Field(0, description="Longest TTL, in seconds, that the published records may have now.")
+    longer_ttl_until: float = Field(0, description="Unix time until when resolvers may hold records of a longer TTL.")
     zone: ZoneStatus | None = Field(None, description="The zone that holds the name.")
     locations_ready: str = Field("", description="Locations that serve, of those wanted: `2/2`.")
     load_balancers_ready: str = Field("", description="Load balancers that serve, of those wanted: `2/2`.")

@@ -17,6 +17,7 @@ from hasite.api import HASite, LoadBalancerPool
 from hasite.api.common import Model
 from hasite.cli.cluster import connect, current_namespace, kubeconfig_path
 from hasite.cli.overview import Overview, overview
+from hasite.cli.printable import printable, printable_in, printable_json
 from hasite.cli.tree import Style, coloured, lines, plain, plan_tree, status_tree
 from hasite.errors import HasiteError, Permanent
 from hasite.kube.base import Kube
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(asyncio.run(_answer(options)))
     except HasiteError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 1
@@ -82,10 +83,12 @@ async def look(kube: Kube, name: str, namespace: str) -> Overview:
 
 
 def show(seen: Overview, command: str, output: str, style: Style, now: float) -> str:
-    """The text to print."""
+    """The text to print. The only escape sequences in it are those of ``style``."""
     if output == "json":
         whole = _json(seen)
-        return json.dumps(whole if command == "status" else {"parts": whole["parts"]}, indent=2, ensure_ascii=False)
+        shown = whole if command == "status" else {"parts": whole["parts"]}
+        return printable_json(json.dumps(shown, indent=2, ensure_ascii=False))
+    seen = printable_in(seen)
     return "\n".join(lines(status_tree(seen, now, style) if command == "status" else plan_tree(seen, style)))
 
 

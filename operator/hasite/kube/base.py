@@ -9,7 +9,9 @@ R = TypeVar("R", bound=Resource)
 
 
 class Kube(Protocol):
-    """Errors: ``Conflict`` (409), ``Unreachable``, ``Unauthorized``, ``Transient``, ``Permanent``.
+    """Errors: ``Conflict`` (409), ``Unreachable``, ``ForbiddenByKubernetes``, ``Transient``, ``Permanent``.
+
+    The reason of the last is ``InvalidObject`` for an object that the API server holds and our model refuses.
 
     None only for a definite 404.
     """

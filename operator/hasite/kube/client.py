@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hasite.api import GROUP, VERSION, HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import API_VERSION, FINALIZER, Resource
-from hasite.errors import Conflict, Permanent, Unauthorized
+from hasite.errors import Conflict, ForbiddenByKubernetes, Permanent
 from hasite.kube.base import Kube
 from hasite.kube.events import EventRecorder
 from hasite.kube.transport import NotFound, Request, Transport, path_of
@@ -53,6 +53,12 @@ class KubeClient(Kube):
         for namespace in self._namespaces or (None,):
             found.extend(await self._list(kind, namespace))
         return found
+
+    async def listable(self, kind: type[Resource]) -> None:
+        """Raises unless the kind is installed and may be listed wherever it is looked after; judges no object."""
+        for namespace in self._namespaces or (None,):
+            path = _path(API_VERSION, kind.PLURAL, namespace)
+            await self._send(Request("GET", path, f"list {kind.KIND}", query={"limit": "1"}))
 
     async def write_status(self, resource: R, status: Mapping[str, Any]) -> R:
         """A PUT on ``/status``. Raises Conflict also when the object is gone."""
@@ -163,7 +169,7 @@ class KubeClient(Kube):
         for pause in FORBIDDEN_AGAIN:
             try:
                 return await self._transport.call(request)
-            except Unauthorized:
+            except ForbiddenByKubernetes:
                 await asyncio.sleep(pause)
         return await self._transport.call(request)
 
@@ -192,7 +198,7 @@ def _parse(kind: type[R], answer: Mapping[str, Any]) -> R:
     except ValidationError as error:
         where = f"{kind.KIND} {answer.get('metadata', {}).get('namespace')}/{answer.get('metadata', {}).get('name')}"
         problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
+        field = ".".join(str(part) for part in problem["loc"]) or "the object"
         raise Permanent(f"{where}: {field}: {problem['msg']}", reason="InvalidObject") from error
 
 

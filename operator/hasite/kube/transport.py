@@ -18,7 +18,15 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from hasite.errors import Conflict, HasiteError, Permanent, RateLimited, Transient, Unauthorized, Unreachable
+from hasite.errors import (
+    Conflict,
+    ForbiddenByKubernetes,
+    HasiteError,
+    Permanent,
+    RateLimited,
+    Transient,
+    Unreachable,
+)
 
 TIMEOUT: Final = 10.0
 """Seconds that a call may take, to the last byte of its answer."""
@@ -65,7 +73,7 @@ class Transport:
         """The answer's JSON object. Whether a write whose answer got lost was done is not known: every write here is
         conditional or idempotent, so that it may be repeated after a look.
 
-        Raises NotFound, Conflict, Unreachable, Unauthorized, Transient, Permanent.
+        Raises NotFound, Conflict, Unreachable, ForbiddenByKubernetes, Transient, Permanent.
         """
         try:
             status, headers, text = await self._send(request)
@@ -130,7 +138,7 @@ def _error(status: int, headers: Mapping[str, str], text: bytes, label: str) -> 
     retry_after = _seconds(headers.get("Retry-After"))
     match status:
         case 401 | 403:
-            return Unauthorized(message)
+            return ForbiddenByKubernetes(message)
         case 404:
             return NotFound(message)
         case 409:

@@ -6,15 +6,16 @@ Source: cloud-init's "Merging user data sections", and its ``CloudConfigPartHand
 """
 
 import base64
-import email
-import email.message
+import functools
 import hashlib
+import re
 from dataclasses import dataclass
 
 import asyncssh
 import yaml
 
 from hasite.errors import Permanent
+from hasite.machines.cloudconfig import wrong_cloud_config
 
 MAX_USER_DATA = 65536
 """Bytes of user data that DigitalOcean takes for a droplet."""
@@ -22,20 +23,8 @@ MAX_USER_DATA = 65536
 RESERVED = 4096
 """Bytes kept for our own parts."""
 
-MAX_DEPTH = 50
-
-_HEADERS = {
-    "#cloud-config-archive": "text/cloud-config-archive",
-    "#cloud-config-jsonp": "text/cloud-config-jsonp",
-    "#cloud-config": "text/cloud-config",
-    "#cloud-boothook": "text/cloud-boothook",
-    "#include-once": "text/x-include-once-url",
-    "#include": "text/x-include-url",
-    "#part-handler": "text/part-handler",
-    "## template: jinja": "text/jinja2",
-    "#!": "text/x-shellscript",
-}
-"""What the first line of the user's part may begin with, the longer first, and the type that cloud-init gives it."""
+_CLOUD_CONFIG = re.compile(r"#cloud-config(?![\w-])")
+"""Not ``#cloud-config-archive`` and ``#cloud-config-jsonp``, which are other formats."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ def render_user_data(bootstrap: Bootstrap) -> str:
     wrong = validate_user_data(bootstrap.user_data)
     if wrong is not None:
         raise Permanent(f"the user data cannot be used: {wrong}", reason="InvalidUserData")
-    parts = [_user_part(bootstrap.user_data)] if bootstrap.user_data.strip() else []
+    parts = [_user_part(bootstrap.user_data)] if bootstrap.user_data else []
     if bootstrap.packages:
         packages: dict[str, object] = {"packages": list(bootstrap.packages)}
         merge = "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()\n"
@@ -80,71 +69,24 @@ def render_user_data(bootstrap: Bootstrap) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=128)
 def validate_user_data(text: str) -> str | None:
-    """What is wrong with the user's part, in words for its author; None when cloud-init can use it, or it is empty."""
-    if not text.strip():
+    """What is wrong with the user's part, in words for its author; None when cloud-init can use it, or it is "".
+
+    Some milliseconds for the largest text that the schema admits, whatever it holds. The verdicts are kept.
+    """
+    if not text:
         return None
     if "\0" in text:
         return "it holds a NUL character"
     if (size := len(_user_part(text).encode())) > MAX_USER_DATA - RESERVED:
         return f"it has {size} bytes as it is sent, {MAX_USER_DATA - RESERVED} at most"
-    if _is_archive(text):
-        return _wrong_archive(text)
-    kind = _kind(text)
-    if kind is None:
-        first = text.lstrip().splitlines()[0][:60]
-        return f"its first line, {first!r}, is none that cloud-init knows: use #cloud-config, or #! for a script"
-    return _wrong_cloud_config(text) if kind == "text/cloud-config" else None
-
-
-def _kind(text: str) -> str | None:
-    start = text.lstrip()[:64].lower()
-    return next((kind for prefix, kind in _HEADERS.items() if start.startswith(prefix)), None)
-
-
-def _wrong_cloud_config(text: str) -> str | None:
-    try:
-        if _too_deep(text):
-            return f"its YAML is nested more than {MAX_DEPTH} deep"
-        parsed = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return f"it is not valid YAML{where}: {error.problem}"
-    except (yaml.YAMLError, ValueError) as error:
-        return f"it is not valid YAML: {str(error).splitlines()[0][:200]}"
-    if not isinstance(parsed, dict):
-        found = "nothing" if parsed is None else f"a {type(parsed).__name__}"
-        return f"a #cloud-config must hold a mapping, and this holds {found}"
-    if not isinstance(parsed.get("packages", []), list):
-        return "packages in a #cloud-config must be a list"
-    return None
-
-
-def _too_deep(text: str) -> bool:
-    """libyaml's composer follows nesting with the C stack, and would end this process where the stack ends."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            return True
-    return False
-
-
-def _is_archive(text: str) -> bool:
-    return text.lstrip()[:13].lower() in ("content-type:", "mime-version:")
-
-
-def _wrong_archive(text: str) -> str | None:
-    message = email.message_from_string(text.lstrip())
-    if not message.is_multipart() or message.defects:
-        return "it begins like a MIME archive but is not a whole one"
-    if not text.isascii():
-        return "a MIME archive must be ASCII: encode its parts"
-    return None
+    if _CLOUD_CONFIG.match(text):
+        return wrong_cloud_config(text)
+    if text.startswith("#!"):
+        return None
+    first = (text.splitlines() or [""])[0][:60]
+    return f"its first line, {first!r}, is neither #cloud-config nor the #! of a script"
 
 
 def _machine(bootstrap: Bootstrap) -> dict[str, object]:
@@ -171,9 +113,7 @@ def _cloud_config(name: str, content: dict[str, object], header: str) -> str:
 
 def _user_part(text: str) -> str:
     """ASCII as it is, so that a person can read it; anything else as base64, which keeps every byte."""
-    if _is_archive(text):
-        return text.lstrip()
-    header = _part_header(_kind(text) or "text/plain", "user")
+    header = _part_header("text/cloud-config" if _CLOUD_CONFIG.match(text) else "text/x-shellscript", "user")
     if text.isascii() and "\r" not in text:
         return f"{header}\n{text}"
     encoded = base64.encodebytes(text.encode()).decode()

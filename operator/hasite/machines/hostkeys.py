@@ -6,13 +6,17 @@ machine itself (``stage_host_key``), the caller records it as acceptable, and th
 that are open live on.
 """
 
+import re
 import shlex
 
 from hasite.errors import Permanent
 from hasite.machines.base import Result, Session
+from hasite.machines.words import plain
 
 KEY = "/etc/ssh/hasite_host_ed25519_key"
 DROP_IN = "/etc/ssh/sshd_config.d/01-hasite.conf"
+
+_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}(?!\S)")
 
 _SCRUB = r"""
 import os, re
@@ -49,10 +53,10 @@ async def stage_host_key(session: Session, root: str = "") -> str:
         'sync -- "$key.new"; mv -f -- "$key.new" "$key"; rm -f -- "$key.new.pub"; sync -- "$(dirname "$key")"; }; '
         'ssh-keygen -y -f "$key"'
     )
-    words = _checked("no new host key could be made", done).stdout.split()
-    if len(words) < 2 or words[0] != "ssh-ed25519":
-        raise Permanent(f"no new host key could be made: {done.stdout.strip()[:200]}", reason="HostKeyFailed")
-    return f"{words[0]} {words[1]}"
+    shown = _PUBLIC_KEY.match(_checked("no new host key could be made", done).stdout)
+    if shown is None:
+        raise Permanent(f"no new host key could be made: {plain(done.stdout, 200)}", reason="HostKeyFailed")
+    return shown[0]
 
 
 async def activate_host_key(session: Session, root: str = "") -> None:
@@ -87,6 +91,6 @@ python3 -c {shlex.quote(_SCRUB)} >&2
 
 def _checked(what: str, done: Result) -> Result:
     if done.status != 0:
-        words = done.stderr.strip()[-500:] or f"exit status {done.status}"
+        words = plain(done.stderr.strip()[-500:]) or f"exit status {done.status}"
         raise Permanent(f"{what}: {words}", reason="HostKeyFailed")
     return done

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hasite.errors import Transient
 from hasite.machines.base import Session
+from hasite.machines.words import plain
 from hasite.plan.world import MachineView
 
 TOLERATED_MODULES = ("locale",)
@@ -34,7 +35,7 @@ async def observe_machine(session: Session, now: float) -> MachineView:
     done = await session.run(_SCRIPT)
     sections = done.stdout.split(f"{_MARK}\n")
     if len(sections) != 4:
-        raise Transient(f"cloud-init's state could not be read: {done.stderr or done.stdout[-200:]}")
+        raise Transient(f"cloud-init's state could not be read: {plain(done.stderr or done.stdout[-200:])}")
     state, error = judge(_parsed(sections[0]), _parsed(sections[1]), "never" in sections[2], sections[3])
     return MachineView(session.host_key, state, now, error)
 
@@ -49,13 +50,21 @@ def judge(
     """
     if not result:
         return ("done", "") if never else ("running", "")
-    stages = (stage for stage in status.get("v1", {}).values() if isinstance(stage, dict))
-    said = [str(error) for stage in stages for error in stage.get("errors") or []]
-    said += [str(error) for error in result.get("v1", {}).get("errors") or [] if str(error) not in said]
+    said = [error for stage in _mapping(status.get("v1")).values() for error in _errors(stage)]
+    said += [error for error in _errors(result.get("v1")) if error not in said]
     errors = [error for error in said if not _tolerated(error)]
     if not errors:
         return "done", ""
-    return "error", "; ".join([*_telling(log), *errors])[:1000]
+    return "error", plain("; ".join([*_telling(log), *errors]))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _errors(stage: object) -> list[str]:
+    errors = _mapping(stage).get("errors")
+    return [str(error) for error in errors] if isinstance(errors, list) else []
 
 
 def _tolerated(error: str) -> bool:
@@ -70,9 +79,8 @@ def _telling(log: str) -> list[str]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """{} for a file that is not there, or is being written."""
+    """{} for a file that is not there, is being written, or is no mapping."""
     try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError:
+        return _mapping(json.loads(text))
+    except (ValueError, RecursionError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}

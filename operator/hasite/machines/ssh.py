@@ -10,17 +10,19 @@ import posixpath
 import secrets
 import shlex
 from dataclasses import dataclass
-from typing import cast
 
 import asyncssh
 
 from hasite.errors import HostKeyMismatch, Permanent, Transient, Unauthorized, Unreachable
 from hasite.machines.base import Result, Target
+from hasite.machines.words import plain
 
 KEEPALIVE_INTERVAL = 2
 KEEPALIVE_COUNT = 3
 MAX_COMMANDS = 8
 """Commands at once on one connection. OpenSSH's MaxSessions is 10 unless it is configured."""
+MAX_OUTPUT = 1024 * 1024
+"""Bytes of each output of a command, and so of a file that is read."""
 MAX_UNIX_RESPONSE = 4 * 1024 * 1024
 RSA_SIGNATURES = ("rsa-sha2-256", "rsa-sha2-512")
 ABSENT_WORDS = b"No such file or directory"
@@ -60,7 +62,7 @@ class _Output:
 
     @property
     def words(self) -> str:
-        return self.stderr.decode(errors="replace").strip() or f"exit status {self.status}"
+        return plain(self.stderr.decode(errors="replace")) or f"exit status {self.status}"
 
 
 class SshSession:
@@ -78,7 +80,10 @@ class SshSession:
         return not self._connection.is_closed()
 
     async def run(self, command: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Result:  # noqa: ASYNC109
-        """Runs a shell command. Any exit status is a result; a lost connection or ``timeout`` is ``Unreachable``."""
+        """Runs a shell command. Any exit status is a result; a lost connection or ``timeout`` is ``Unreachable``.
+
+        Raises ``Transient`` when it prints more than ``MAX_OUTPUT``: nothing of that is kept.
+        """
         output = await self._run(command, stdin, timeout)
         return Result(output.status, output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace"))
 
@@ -105,11 +110,11 @@ class SshSession:
         except asyncssh.ChannelOpenError as error:
             if not self.alive:
                 raise Unreachable(f"{self.name}: the connection is gone") from error
-            raise Transient(f"{self.name}: {path}: {error.reason}") from error
+            raise Transient(f"{self.name}: {path}: {plain(error.reason)}") from error
         except TimeoutError:
             raise Unreachable(f"{self.name}: {path} did not answer within {timeout:g} s") from None
         except (OSError, asyncssh.Error) as error:
-            raise Unreachable(f"{self.name}: {error}") from error
+            raise Unreachable(f"{self.name}: {plain(str(error))}") from error
 
     async def _unix_request(self, path: str, request: bytes) -> bytes:
         reader, writer = await self._connection.open_unix_connection(path, encoding=None)
@@ -134,17 +139,25 @@ class SshSession:
             async with asyncio.timeout(limit), self._commands:
                 process = await self._connection.create_process(command, input=stdin, encoding=None)
                 try:
-                    done = await process.wait()
+                    stdout, stderr = await asyncio.gather(self._read(process.stdout), self._read(process.stderr))
+                    await process.wait_closed()
                 finally:
                     process.close()
         except TimeoutError:
             raise Unreachable(f"{self.name}: no end of a command within {limit:g} s") from None
         except (OSError, asyncssh.Error) as error:
-            raise Unreachable(f"{self.name}: {error}") from error
-        if done.exit_status is None:
+            raise Unreachable(f"{self.name}: {plain(str(error))}") from error
+        if process.exit_status is None:
             raise Unreachable(f"{self.name}: the connection broke during a command")
-        status = 255 if done.exit_signal else done.exit_status
-        return _Output(status, cast(bytes, done.stdout or b""), cast(bytes, done.stderr or b""))
+        return _Output(255 if process.exit_signal else process.exit_status, stdout, stderr)
+
+    async def _read(self, reader: asyncssh.SSHReader[bytes]) -> bytes:
+        output = bytearray()
+        while chunk := await reader.read(65536):
+            output += chunk
+            if len(output) > MAX_OUTPUT:
+                raise Transient(f"{self.name}: a command printed more than {MAX_OUTPUT} bytes")
+        return bytes(output)
 
 
 def write_script(path: str, size: int, mode: int) -> str:
@@ -288,5 +301,5 @@ def _translated(target: Target, client: _Client, error: Exception, limit: float)
         return HostKeyMismatch(f"{target.name}: {target.address} showed a host key that is not its own: {shown}")
     if isinstance(error, asyncssh.PermissionDenied):
         return Unauthorized(f"{target.name}: {target.address} refused our SSH key")
-    words = f"no answer within {limit:g} s" if isinstance(error, TimeoutError) else str(error)
+    words = f"no answer within {limit:g} s" if isinstance(error, TimeoutError) else plain(str(error))
     return Unreachable(f"{target.name}: no SSH connection to {target.address}: {words}")

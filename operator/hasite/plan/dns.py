@@ -240,10 +240,12 @@ def _removals(
     others = [(r, why) for r, why in extra if r.data not in present]
     if not others:
         return [*doubled], []
-    if not any(seen_everywhere(address, answers) for address in present):
-        waiting = Wait("nothing is removed before a published address is seen on the authoritative servers", 0.5)
-        return [*doubled], [waiting]
-    return [*doubled, *(DeleteRecord(wish.zone, r, why) for r, why in others)], []
+    seen = {address for address in present if seen_everywhere(address, answers)}
+    wanted = {family(address) for address in wish.addresses}
+    free = [(r, why) for r, why in others if seen and (r.type not in wanted or any(family(a) == r.type for a in seen))]
+    waiting = Wait("nothing is removed before a published address is seen on the authoritative servers", 0.5)
+    waits = [waiting] if len(free) < len(others) else []
+    return [*doubled, *(DeleteRecord(wish.zone, r, why) for r, why in free)], waits
 
 
 def _plan_removal(wish: DnsWish, at: _At, records: Sequence[DnsRecord], answers: Answers) -> DnsPlan:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hasite.api.common import Claim, DropletRecord
-from hasite.plan.names import Owner, Role, droplet_tags, is_ours
+from hasite.plan.names import Owner, Role, droplet_tags, is_ours, parse_name
 from hasite.plan.steps import CreateDroplet, DestroyDroplet, PowerOnDroplet, RenameDroplet, Step, TagDroplet, Wait
 from hasite.plan.world import Droplet, Unknown
 
@@ -100,6 +100,7 @@ def settle(
                 steps += _drift(record, droplet, owner, role, now)
                 if droplet.status == "new":
                     waits.append(Wait(f"{record.name} is being made by the provider", 1.0))
+    kept += found_again([*kept, *lost], sight, owner, role)
     steps += _duplicates(kept, sight, owner, role)
     return Settled(tuple(kept), tuple(lost), tuple(steps), tuple(waits))
 
@@ -168,10 +169,24 @@ def _duplicates(records: Sequence[DropletRecord], sight: Sight, owner: Owner, ro
     ]
 
 
-def strangers(records: Sequence[DropletRecord], sight: Sight, owner: Owner, role: Role) -> tuple[Droplet, ...]:
-    """Droplets with our tags that no record knows: reported, never destroyed."""
+def found_again(records: Sequence[DropletRecord], sight: Sight, owner: Owner, role: Role) -> tuple[DropletRecord, ...]:
+    """Droplets with our tags that no record knows: a status that was lost. They count, and are replaced one by one.
+
+    Their host keys are lost with the status, so nothing may be sent to them, and none is trusted with the name again.
+    """
     if isinstance(sight.listed, Unknown):
         return ()
     names = {r.name for r in records}
     ids = {r.droplet_id for r in records}
-    return tuple(d for d in sight.listed if is_ours(d, owner, role) and d.id not in ids and d.name not in names)
+    found: list[DropletRecord] = []
+    for droplet in sorted(sight.listed, key=lambda d: d.id):
+        parts = parse_name(droplet.name, owner, role)
+        if parts is None or not is_ours(droplet, owner, role) or droplet.id in ids or droplet.name in names:
+            continue
+        names.add(droplet.name)
+        location, template = parts
+        record = DropletRecord(
+            name=droplet.name, location=location, region=droplet.region, template=template, droplet_id=droplet.id
+        )
+        found.append(_with_addresses(record.model_copy(update={"served": True}), droplet))
+    return tuple(found)

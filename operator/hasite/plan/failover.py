@@ -81,6 +81,20 @@ class Publication:
 def publish(
     before: Sequence[AddressStatus], candidates: Sequence[Candidate], hold_down: float, now: float
 ) -> Publication:
+    """Each family for itself: an IPv6 address is no replacement for the last IPv4 one."""
+    parts = [
+        _publish(
+            [a for a in before if a.family == family], [c for c in candidates if c.family == family], hold_down, now
+        )
+        for family in ("A", "AAAA")
+    ]
+    waits = [part.again_in for part in parts if part.again_in is not None]
+    return Publication(tuple(a for part in parts for a in part.addresses), min(waits, default=None))
+
+
+def _publish(
+    before: Sequence[AddressStatus], candidates: Sequence[Candidate], hold_down: float, now: float
+) -> Publication:
     """Each address's next state. One without a candidate any more stays as withdrawn until DNS has let go of it."""
     old = {a.address: a for a in before}
     out = {a.address for a in before if a.state == "Published"}

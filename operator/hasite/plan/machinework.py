@@ -14,6 +14,8 @@ def machine_work(records: Sequence[DropletRecord], world: PoolWorld) -> tuple[tu
     waits: list[Wait] = []
     for record in records:
         view = world.machines.get(record.name)
+        if record.pinned and record.leaving_since is None and isinstance(view, Unknown):
+            waits.append(Wait(f"{record.name} cannot be reached over SSH", 5.0))
         if record.droplet_id is None or not isinstance(view, MachineView):
             continue
         if view.cloud_init == "running":
@@ -40,6 +42,8 @@ def _proxy_work(record: DropletRecord, view: MachineView, world: PoolWorld) -> C
     proxy = view.proxy
     if isinstance(proxy, Unknown | None) or not proxy.installed or in_force(record, view, world):
         return None
+    if record.name not in world.rendered:
+        return Wait(f"there is no configuration for {record.name}", 10.0)
     if record.name in world.rejected:
         return Wait(f"{record.name} refused its configuration: {world.rejected[record.name]}", 10.0)
     if proxy.config_sha256 != world.rendered.get(record.name):

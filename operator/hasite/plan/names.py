@@ -1,6 +1,7 @@
 """Names and tags that prove whose a thing is. All derive from the owner's UID, so that a crash cannot lose them."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,13 @@ def droplet_name(owner: Owner, role: Role, location: str, template: str, ordinal
     """
     stem = owner.name.replace(".", "-")[:15].strip("-")
     return f"{stem}-{role}-{location}-{ordinal}-{template[:6]}-{owner.short}"
+
+
+def parse_name(name: str, owner: Owner, role: Role) -> tuple[str, str] | None:
+    """Location and the first six digits of the template, of a name that ``droplet_name`` made; else None."""
+    pattern = rf".+?-{role}-(?P<location>[a-z0-9-]+)-[0-9]+-(?P<template>[0-9a-f]{{6}})-{owner.short}"
+    match = re.fullmatch(pattern, name)
+    return (match["location"], match["template"]) if match else None
 
 
 def ordinal_of(name: str) -> int:

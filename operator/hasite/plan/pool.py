@@ -16,7 +16,7 @@ from hasite.plan.proxies import Check, ProxyModel, Upstream
 from hasite.plan.release import release_all
 from hasite.plan.rollout import Member, Rollout, plan_rollout
 from hasite.plan.servers import servers_status
-from hasite.plan.steps import CreateDroplet, Refusal, Step, Wait
+from hasite.plan.steps import CreateDroplet, DestroyDroplet, Refusal, Step, Wait
 from hasite.plan.world import Answer, Impostor, MachineView, Unknown
 
 
@@ -82,6 +82,7 @@ def settle_pool(pool: LoadBalancerPool, world: PoolWorld) -> Settled:
 def candidates_of(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) -> tuple[Candidate, ...]:
     """Every address of every load balancer, with what the vantage points say of it."""
     found: list[Candidate] = []
+    impostors = impostors_of(settled.records, world)
     for record in settled.records:
         view = world.machines.get(record.name)
         for address in addresses_of(record):
@@ -94,10 +95,21 @@ def candidates_of(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) ->
                     verdict=judge(world.probes.get(address), _opinions(pool, world, settled.records, record, address)),
                     proven=_proven(record, view, world),
                     leaving=record.leaving_since is not None,
-                    disowned="it shows a foreign host key" if record.pinned and isinstance(view, Impostor) else "",
+                    disowned="it shows a foreign host key" if record.name in impostors else "",
                 )
             )
     return tuple(found)
+
+
+def impostors_of(records: Sequence[DropletRecord], world: PoolWorld) -> frozenset[str]:
+    """Machines that show a foreign host key while others show their own.
+
+    Where every machine that can be reached does, somebody stands between us and all of them: then nothing is concluded.
+    """
+    pinned = [r.name for r in records if r.pinned]
+    shown = frozenset(name for name in pinned if isinstance(world.machines.get(name), Impostor))
+    genuine = any(isinstance(world.machines.get(name), MachineView) for name in pinned)
+    return shown if genuine or len(pinned) == 1 else frozenset()
 
 
 def _opinions(
@@ -136,9 +148,8 @@ def dns_wish(pool: LoadBalancerPool, world: PoolWorld, settled: Settled, publica
     else:
         zone = choose_zone(pool.spec.domain, pool.spec.dns.zone, tuple(world.zones))
     kept = {a for r in settled.records for a in addresses_of(r)}
-    impostors = {
-        a for r in settled.records if isinstance(world.machines.get(r.name), Impostor) for a in addresses_of(r)
-    }
+    shown = impostors_of(settled.records, world)
+    impostors = {a for r in settled.records if r.name in shown for a in addresses_of(r)}
     disowned = {a.address for a in publication.addresses if a.address not in kept or a.address in impostors}
     return DnsWish(
         domain=pool.spec.domain,
@@ -177,6 +188,7 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
             "droplets": (*records, *created),
             "addresses": _forget(publication.addresses, records, world),
             "zone": zone,
+            **_ttls(pool, dns, world),
             "servers": servers_status(pool, world, records, publication),
         }
     )
@@ -184,7 +196,8 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
     if publication.again_in is not None:
         waits.append(Wait("a hold-down has to end", max(publication.again_in, 0.1)))
-    steps = (*dns.steps, *firewall_steps, *machine_steps, *settled.steps, *creations, *destructions)
+    unled = [step for step in settled.steps if not _leads_there(step, world)]
+    steps = (*dns.steps, *firewall_steps, *machine_steps, *unled, *creations, *destructions)
     return PoolPlan(status, steps, (*dns.refusals, *_zone_is_fixed(pool)), tuple(waits), dns.settled)
 
 
@@ -196,14 +209,33 @@ def _zone_is_fixed(pool: LoadBalancerPool) -> tuple[Refusal, ...]:
     return (Refusal("ZoneFixed", f"dns.zone is {wish}, but {pool.spec.domain} stands in {chosen.name} already"),)
 
 
+def _ttls(pool: LoadBalancerPool, dns: DnsPlan, world: PoolWorld) -> dict[str, object]:
+    """The TTL that is published, and until when resolvers may still hold a longer one from before (RFC 1034, 3.6)."""
+    before, degraded = pool.status.ttl_seconds, is_degraded(pool.status.addresses)
+    now = pool.spec.dns.degraded_ttl_seconds if degraded else pool.spec.dns.ttl_seconds
+    if now >= before:
+        return {"ttl_seconds": now}
+    if not dns.settled:
+        return {}
+    return {"ttl_seconds": now, "longer_ttl_until": max(pool.status.longer_ttl_until, world.now + before)}
+
+
+def _leads_there(step: Step, world: PoolWorld) -> bool:
+    """A droplet that goes, doubled or not, while a name server still answers with its address."""
+    if not isinstance(step, DestroyDroplet) or isinstance(world.sight.listed, Unknown):
+        return False
+    droplet = next((d for d in world.sight.listed if d.id == step.droplet_id), None)
+    own = {droplet.public_ipv4, droplet.public_ipv6} - {None} if droplet else set()
+    return any(isinstance(answer, Unknown) or own & answer.addresses for answer in world.answers.values())
+
+
 def _dns(
     pool: LoadBalancerPool, world: PoolWorld, settled: Settled, publication: Publication
 ) -> tuple[DnsPlan, ZoneStatus | None]:
     wish = dns_wish(pool, world, settled, publication)
     if isinstance(wish, Unknown):
         return DnsPlan(waits=(Wait(f"the account's domains cannot be seen: {wish.why}", 5.0),)), pool.status.zone
-    absent = not isinstance(world.zones, Unknown) and wish.zone not in world.zones
-    zone = pool.status.zone or ZoneStatus(name=wish.zone, created_by_us=absent)
+    zone = pool.status.zone or ZoneStatus(name=wish.zone)
     if world.zone is None:
         return DnsPlan(settled=True), zone
     return plan_dns(wish, world.zone, world.answers), zone
@@ -222,9 +254,9 @@ def members_of(
 
 
 def _answered(address: AddressStatus, world: PoolWorld) -> bool:
-    """A name server that gives no answer doesn't count against an address."""
+    """A name server that gives no answer doesn't count against an address, nor do all of them."""
     known = [a for a in world.answers.values() if isinstance(a, Answer)]
-    return bool(known) and all(address.address in a.addresses for a in known)
+    return all(address.address in a.addresses for a in known)
 
 
 def _remember(

@@ -40,16 +40,16 @@ def release(
             return record, None, Wait(f"name servers may still answer with {record.name}", 0.5)
         record = record.model_copy(update={"released_since": world.now})
     released = record.released_since or world.now
-    ttl = max(pool.spec.dns.ttl_seconds, pool.spec.dns.degraded_ttl_seconds) if record.served else 0
+    ttl = max(pool.status.ttl_seconds, pool.spec.dns.degraded_ttl_seconds) if record.served else 0
+    forgotten = max(released + ttl, pool.status.longer_ttl_until) if record.served else released
     drain = seconds(pool.spec.backends.drain)
-    waited = world.now - released
-    if waited < ttl:
-        return record, None, Wait(f"resolvers may still remember {record.name}", ttl - waited)
+    if world.now < forgotten:
+        return record, None, Wait(f"resolvers may still remember {record.name}", forgotten - world.now)
     view = world.machines.get(record.name)
     sessions = (
         view.proxy.sessions if isinstance(view, MachineView) and not isinstance(view.proxy, Unknown | None) else 0
     )
-    if sessions and waited < ttl + drain:
+    if sessions and world.now < forgotten + drain:
         return record, None, Wait(f"{record.name} still has connections", 1.0)
     return record, DestroyDroplet(record.name, droplet_id, "nothing leads to it any more"), None
 
@@ -60,15 +60,15 @@ def _may_be_led_to(pool: LoadBalancerPool, record: DropletRecord, world: PoolWor
     addresses = addresses_of(record)
     if any(a.state == "Published" and a.address in addresses for a in pool.status.addresses):
         return True
-    if record.served and not (out_of_patience(record, world) and not _provider_lists(record, world)):
+    if record.served and not (out_of_patience(record.leaving_since, world) and not _provider_lists(record, world)):
         return not all(gone_everywhere(address, world.answers) for address in addresses)
     known = [a for a in world.answers.values() if isinstance(a, Answer)]
     return any(address in a.addresses for a in known for address in addresses)
 
 
-def out_of_patience(record: DropletRecord, world: PoolWorld) -> bool:
+def out_of_patience(since: float | None, world: PoolWorld) -> bool:
     """A server that has been silent for so long, or a domain that is not delegated any more, holds nothing up."""
-    return record.leaving_since is not None and world.now - record.leaving_since > SILENCE_SECONDS
+    return since is not None and world.now - since > SILENCE_SECONDS
 
 
 def _provider_lists(record: DropletRecord, world: PoolWorld) -> bool:

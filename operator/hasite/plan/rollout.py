@@ -85,7 +85,7 @@ def plan_rollout(want: Mapping[str, int], template: str, members: Sequence[Membe
 
 
 def _create(location: str, here: Sequence[Member], template: str, count: int, reason: str) -> list[Create]:
-    taken = {m.ordinal for m in here if m.template == template}
+    taken = {m.ordinal for m in here if m.template[:6] == template[:6]}
     free = (n for n in range(len(taken) + max(count, 0)) if n not in taken)
     return [Create(location, next(free), reason) for _ in range(count)]
 

@@ -267,16 +267,15 @@ def _pool_steps(site: HASite, world: SiteWorld) -> tuple[Step, ...]:
     return (ApplyPool(manifest, difference),) if difference else ()
 
 
-def hand_down_observing(site: HASite, pool: LoadBalancerPool | None) -> tuple[ApplyPool, ...]:
-    """The one step of a site that is only observed: its pool, left as it is otherwise, is not to act either."""
-    if pool is None or pool.deleting or pool.spec.management_policy == "Observe" or not _owned(site, pool):
+def hand_down_policies(site: HASite, pool: LoadBalancerPool | None) -> tuple[ApplyPool, ...]:
+    """What a site that leaves all as it is still does: its pool, left as it is otherwise, is to leave all too."""
+    if pool is None or not _is_ours(pool, site):
         return ()
-    manifest = {**pool_manifest(site), "spec": {**pool.spec.wire(), "managementPolicy": "Observe"}}
-    return (ApplyPool(manifest, "its site is only observed"),)
-
-
-def _owned(site: HASite, pool: LoadBalancerPool) -> bool:
-    return site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
+    policies = {"managementPolicy": site.spec.management_policy, "deletionPolicy": site.spec.deletion_policy}
+    spec = {**pool.spec.wire(), **policies}
+    if spec == pool.spec.wire():
+        return ()
+    return (ApplyPool({**pool_manifest(site), "spec": spec}, "its site leaves all as it is"),)
 
 
 def first_difference(desired: Any, actual: Any, path: str = "spec") -> str | None:

@@ -79,7 +79,7 @@ def machine_problems(
         if isinstance(view, Impostor):
             if record.pinned:
                 found.append(Problem("HostKeyMismatch", view.shown, True))
-        elif isinstance(view, MachineView) and view.cloud_init == "error":
+        elif isinstance(view, MachineView) and view.cloud_init == "error" and not record.served:
             found.append(Problem("BootstrapFailed", f"cloud-init of {name} failed: {view.cloud_init_error}", True))
     return found
 

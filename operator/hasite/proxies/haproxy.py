@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from hasite.errors import Transient, Unreachable
 from hasite.machines.base import Result, Session
+from hasite.machines.words import plain
 from hasite.plan.proxies import ProxyModel
 from hasite.plan.world import ProxyView
 from hasite.proxies.base import Delivered, Rejected
 from hasite.proxies.haproxy_render import DEBIAN, Layout, mark_of, render
 from hasite.proxies.haproxy_states import carried_states
-from hasite.proxies.haproxy_stats import SHOW_STATISTICS, Statistics, parse_info, parse_statistics
+from hasite.proxies.haproxy_stats import SHOW_STATISTICS, Statistics, parse_info, parse_statistics, readable
 
 VERIFY_SECONDS = 5.0
 CLOCK_TICK = 0.01
@@ -38,14 +39,18 @@ class HaproxyProxy:
         return render(model, self.layout)
 
     async def observe(self, session: Session) -> ProxyView:
-        """Two round trips. ``config_sha256`` is the file's hash when that file is in force, else None."""
+        """Two round trips. ``config_sha256`` is the file's hash when that file is in force, else None.
+
+        Raises ``Transient`` for words of the machine's that can't be read.
+        """
         done = await session.run(observe_script(self.layout))
         facts = _facts(done)
         info, statistics = await self._ask(session)
-        processes = _processes(facts)
-        current = processes.get(int(info.get("Pid", "0")))
+        with readable("the state of HAProxy"):
+            processes = _processes(facts)
+            current = processes.get(int(info.get("Pid", "0")))
+            in_force = current is not None and _in_force(facts, info, current)
         old = [p for p in processes.values() if current and p.parent == current.parent and p.pid != current.pid]
-        in_force = current is not None and _in_force(facts, info, current)
         return ProxyView(
             installed=facts.get("installed") == "yes",
             config_sha256=facts.get("sha256") if in_force else None,
@@ -173,7 +178,7 @@ def _facts(done: Result) -> dict[str, str]:
         key, _, value = line.partition("=")
         facts[key] = f"{facts[key]}\n{value}" if key in facts else value
     if "uptime" not in facts:
-        raise Transient(f"the state of HAProxy could not be read: {done.stderr or done.stdout[-200:]}")
+        raise Transient(f"the state of HAProxy could not be read: {plain(done.stderr or done.stdout[-200:])}")
     return facts
 
 
@@ -210,4 +215,4 @@ def _checker_words(text: str) -> str:
     """HAProxy's alerts when it gave any, else everything that was said; no more than a condition can hold."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     alerts = [line.partition(" : ")[2] for line in lines if line.startswith("[ALERT]")]
-    return "; ".join(alerts or lines)[:1000]
+    return plain("; ".join(alerts or lines))

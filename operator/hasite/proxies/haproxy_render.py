@@ -8,6 +8,7 @@ import hashlib
 import ipaddress
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ MARK = "hasite-"
 """What the ``description`` of a configuration of ours begins with; the rest is a hash of everything else in it."""
 
 PEER_FALL = PEER_RISE = 2
-MAX_UPSTREAMS = 200
+MAX_UPSTREAMS = 500
 MAX_SECONDS = 3600.0
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
@@ -185,7 +186,8 @@ def _check_options(check: Check) -> str:
     interval = _milliseconds("check interval", check.interval)
     fast = _milliseconds("check interval", min(check.interval, 0.25))
     down = _milliseconds("check interval", min(check.interval, 0.5))
-    return f"check inter {interval} fastinter {fast} downinter {down} rise {_count('rise', check.rise)} fall {_count('fall', check.fall)}"
+    counts = f"rise {_count('rise', check.rise)} fall {_count('fall', check.fall)}"
+    return f"check inter {interval} fastinter {fast} downinter {down} {counts}"
 
 
 def _servers(upstreams: Iterable[Upstream], port: int) -> list[str]:
@@ -255,7 +257,7 @@ def _count(what: str, value: int) -> int:
 
 
 def _distinct(what: str, values: list[str]) -> None:
-    for value in sorted({value for value in values if values.count(value) > 1}):
+    for value in sorted(value for value, count in Counter(values).items() if count > 1):
         raise Permanent(f"the {what} {value[:100]!r} occurs twice", reason="UnsafeValue")
 
 

@@ -105,9 +105,8 @@ async def build(
         new_host_key=generate_host_key,
         operator_cidrs=config.operator_cidrs,
     )
-    reconcilers: tuple[Reconciler, ...] = (
-        SiteReconciler(services),
-        PoolReconciler(services),
-        DatabaseReconciler(services),
-    )
-    return {reconciler.kind: reconciler for reconciler in reconcilers}
+    return {
+        HASite: SiteReconciler(services),
+        LoadBalancerPool: PoolReconciler(services),
+        ReplicatedDatabase: DatabaseReconciler(services),
+    }

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, assert_never
 
 from hasite.api.common import Claim, DropletRecord
 from hasite.api.hasite import HASite
-from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
 from hasite.clouds import limiter
 from hasite.clouds.base import DropletSpec
 from hasite.errors import Conflict, HasiteError, LeadershipLost, Permanent, Transient, Unclear
@@ -171,6 +171,11 @@ class Application(Generic[R]):
                 if isinstance(error, Permanent | Unclear):
                     await self.services.kube.event(self.resource, "Warning", reason, words)
                 return
+            except Exception as error:
+                words = f"{type(step).__name__} {_subject(step)}: {error!r}"
+                self.problems.append(Problem("InternalError", words, True))
+                _log.exception("step failed: %s", describe(step))
+                return
             self.done.append(step)
             _log.info("step done: %s", describe(step))
 
@@ -245,6 +250,7 @@ class Application(Generic[R]):
         match step:
             case CreateZone():
                 await dns.create_zone(step.zone)
+                await self._zone_is_ours()
             case DestroyZone():
                 await dns.destroy_zone(step.zone)
             case CreateRecord():
@@ -255,6 +261,14 @@ class Application(Generic[R]):
                 await dns.delete_record(step.zone, step.record.id)
             case _:
                 assert_never(step)
+
+    async def _zone_is_ours(self) -> None:
+        """Only one that we certainly made may be removed with the pool."""
+        async with self._lock:
+            status = self.resource.status
+            if isinstance(status, LoadBalancerPoolStatus) and status.zone is not None:
+                zone = status.zone.model_copy(update={"created_by_us": True})
+                await self._write(status.model_copy(update={"zone": zone}))
 
     async def _create_droplet(self, step: CreateDroplet) -> None:
         cloud = self._cloud.cloud

@@ -1,9 +1,9 @@
 """What the reconcilers of HASite and LoadBalancerPool share: credentials, sight of droplets, reporting, giving up."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from hasite.api.common import FINALIZER, Condition, DropletRecord
 from hasite.api.hasite import HASite, HASiteStatus
@@ -18,6 +18,7 @@ from hasite.plan.world import Droplet, Firewall, Unknown
 from hasite.reconcilers.services import Account, Services
 
 R = TypeVar("R", HASite, LoadBalancerPool)
+T = TypeVar("T")
 S = TypeVar("S", HASiteStatus, LoadBalancerPoolStatus)
 
 _log = logging.getLogger(__name__)
@@ -38,14 +39,14 @@ LOOK_UP_SECONDS = 4.0
 
 KSTATUS = ("Ready", "Reconciling", "Stalled")
 GIVE_UP_SECONDS = 300.0
-"""How long a deletion waits for credentials that are gone."""
+"""How long a deletion waits for credentials that are gone, counted from when it first found them so."""
 
 
 async def credentials(services: Services, resource: HASite | LoadBalancerPool) -> Account | Problem:
     """The account of a resource. One that is being deleted may use the last token that was seen."""
     key = (resource.namespace, resource.spec.credentials_ref.name)
     secret = await services.kube.secret(*key)
-    token = (secret or {}).get("token", b"").decode().strip()
+    token = (secret or {}).get("token", b"").decode(errors="replace").strip()
     if token:
         services.tokens[key] = token
     elif resource.deleting:
@@ -80,29 +81,28 @@ async def look_at_droplets(
 
 async def _read(services: Services, account: Account, droplet_id: int) -> Droplet | Unknown | None:
     """By ID. Not at every look either: a droplet without its tag is in no listing until it has it back."""
-    now, key = services.clock(), str(droplet_id)
-    if now - services.looked_up.get(key, 0.0) < READ_SECONDS:
-        return Unknown("it was read by its ID a moment ago")
-    services.looked_up[key] = now
-    try:
-        return await account.cloud.droplet(droplet_id)
-    except HasiteError as error:
-        return Unknown(str(error))
+    return await _seldom(services, f"id {droplet_id}", READ_SECONDS, lambda: account.cloud.droplet(droplet_id))
 
 
 async def _look_up(services: Services, account: Account, name: str) -> Sequence[Droplet] | Unknown:
     """By name. Not at every look: open claims of some droplets would use up the provider's rate limit."""
-    now = services.clock()
-    if now - services.not_found.get(name, 0.0) < LOOK_UP_SECONDS:
-        return ()
-    services.not_found.pop(name, None)
+    return await _seldom(services, f"name {name}", LOOK_UP_SECONDS, lambda: account.cloud.find_droplets(name))
+
+
+async def _seldom(services: Services, key: str, interval: float, look: Callable[[], Awaitable[T]]) -> T | Unknown:
+    """The answer of a moment ago, or a new one."""
+    now, known = services.clock(), services.looked_up
+    if key in known and now - known[key][0] < interval:
+        return cast("T | Unknown", known[key][1])
+    for old in [other for other, (at, _) in known.items() if now - at > LOOK_UP_SECONDS]:
+        del known[old]
+    answer: T | Unknown
     try:
-        found = await account.cloud.find_droplets(name)
+        answer = await look()
     except HasiteError as error:
-        return Unknown(str(error))
-    if not found:
-        services.not_found[name] = now
-    return found
+        answer = Unknown(str(error))
+    known[key] = (now, answer)
+    return answer
 
 
 async def attempt_droplets(account: Account, max_age: float) -> Sequence[Droplet] | Unknown:
@@ -192,25 +192,36 @@ async def retain(services: Services, resource: R) -> None:
 def left_behind(resource: HASite | LoadBalancerPool) -> str:
     """What a person finds at the provider afterwards."""
     things = [f"droplet {r.droplet_id} {r.name}" for r in resource.status.droplets if r.droplet_id]
-    if isinstance(resource, LoadBalancerPool) and resource.status.zone and resource.status.addresses:
+    if isinstance(resource, LoadBalancerPool) and resource.status.zone:
         things.append(f"the records of {resource.spec.domain} in zone {resource.status.zone.name}")
     role: Role = "lb" if isinstance(resource, LoadBalancerPool) else "app"
     things.append(f"firewall {firewall_name(Owner(resource.uid, resource.namespace, resource.name), role)}")
     return ", ".join(things)
 
 
-async def give_up_if_due(services: Services, resource: R, problem: Problem) -> bool:
+async def give_up(services: Services, resource: R, problem: Problem) -> None:
     """The way out of a deletion that can't be carried out: says what was left behind, and lets go."""
-    since = datetime.fromisoformat(str(resource.metadata["deletionTimestamp"])).timestamp()
-    if services.clock() - since < GIVE_UP_SECONDS:
-        return False
     message = f"could not clean up ({problem.message}); left behind: {left_behind(resource)}"
     _log.warning("%s/%s: %s", resource.namespace, resource.name, message)
     await services.kube.event(resource, "Warning", "LeftBehind", message)
     status = resource.status.model_copy(update={"left_behind": message})
     resource = await services.kube.write_status(resource, status.wire())
     await services.kube.set_finalizer(resource, False)
-    return True
+
+
+class Refusals:
+    """Since when the provider turns a deletion away."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def due(self, key: str, now: float) -> bool:
+        """It was turned away again; whether that has gone on for so long that it is given up."""
+        return now - self._since.setdefault(key, now) >= GIVE_UP_SECONDS
+
+    def over(self, key: str) -> None:
+        """It was not turned away, or the resource is gone."""
+        self._since.pop(key, None)
 
 
 class Troubles:

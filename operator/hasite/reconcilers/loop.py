@@ -52,9 +52,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """``again_in``: seconds until the reconciler wants to be called again, at the latest."""
+    """``again_in``: seconds until the reconciler wants to be called again, at the latest.
+
+    ``failed``: something that it tried went wrong. Then ``again_in`` is the least: the loop waits longer with each such
+    run in a row.
+    """
 
     again_in: float
+    failed: bool = False
 
 
 GONE: Final = Outcome(math.inf)
@@ -64,7 +69,10 @@ GONE: Final = Outcome(math.inf)
 class Reconciler(Protocol):
     """What the lead part of each kind implements."""
 
-    kind: type[Resource]
+    @property
+    def kind(self) -> type[Resource]:
+        """What it reconciles."""
+        ...
 
     async def reconcile(self, namespace: str, name: str) -> Outcome:
         """Observe, plan, apply, report. Returns ``GONE`` when the object is not there."""
@@ -239,7 +247,7 @@ class Loop:
                 outcome = await self._reconcilers[entry.kind].reconcile(entry.namespace, entry.name)
                 if outcome.again_in == math.inf:
                     await self._reconcilers[entry.kind].forget(entry.namespace, entry.name)
-            result, delay = ("gone" if outcome.again_in == math.inf else "ok"), outcome.again_in
+            result, delay = self._ended_with(entry, outcome)
         except Exception as error:
             entry.failures += 1
             result, delay = self._failed(entry, error)
@@ -249,6 +257,14 @@ class Loop:
         finally:
             self._metrics.reconciled(entry.kind.KIND, result, time.monotonic() - started)
             self._settle(entry, result, delay)
+
+    def _ended_with(self, entry: _Entry, outcome: Outcome) -> tuple[str, float]:
+        if outcome.again_in == math.inf:
+            return "gone", outcome.again_in
+        if not outcome.failed:
+            return "ok", outcome.again_in
+        entry.failures += 1
+        return "failed", max(outcome.again_in, backoff(entry.failures))
 
     def _failed(self, entry: _Entry, error: Exception) -> tuple[str, float]:
         result = next(name for kind, name in _RESULTS.items() if isinstance(error, kind))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hasite.api.common import Resource, seconds
+from hasite.api.common import seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool
 from hasite.clouds import limiter
 from hasite.errors import HasiteError, Permanent, Unauthorized
@@ -21,21 +21,15 @@ from hasite.reconcilers.apply import Application, Machine, Refused, sha256, targ
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
-    Endings,
-    Troubles,
-    credentials,
-    give_up_if_due,
-    has_finalizer,
     is_busy,
     look_at_droplets,
     look_at_firewalls,
     observed_waits,
     planned,
     report,
-    report_problem,
-    retain,
 )
-from hasite.reconcilers.loop import GONE, Outcome
+from hasite.reconcilers.loop import Outcome
+from hasite.reconcilers.owning import OwningReconciler
 from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.watch import WatchTarget
 
@@ -44,55 +38,20 @@ _log = logging.getLogger(__name__)
 REFUSED_SECONDS = 30.0
 """A configuration that a machine refused is tried again after this."""
 
-PROBLEM_SECONDS = 10.0
 
+class PoolReconciler(OwningReconciler[LoadBalancerPool]):
+    """Keeps in memory besides: refused configurations, and when a failover began."""
 
-class PoolReconciler:
-    """Keeps in memory only what may be lost: refused configurations, when a failover began, first looks at an end."""
-
-    kind: type[Resource] = LoadBalancerPool
+    kind = LoadBalancerPool
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        super().__init__(services)
         self._refused: dict[str, dict[str, Refused]] = {}
         self._failing: dict[str, float] = {}
-        self._endings = Endings()
-        self._troubles = Troubles()
 
-    async def forget(self, namespace: str, name: str) -> None:
-        """The object is gone."""
-        self._services.watch.follow((self.kind.KIND, namespace, name), ())
-        self._services.metrics.forget((self.kind.KIND, namespace, name))
-
-    async def reconcile(self, namespace: str, name: str) -> Outcome:
-        """One look at the whole resource."""
-        services = self._services
-        pool = await services.kube.get(LoadBalancerPool, namespace, name)
-        if pool is None:
-            return GONE
-        observing = pool.spec.management_policy == "Observe"
-        if pool.deleting and (observing or not has_finalizer(pool)):
-            if has_finalizer(pool):
-                await services.kube.set_finalizer(pool, False)
-            return Outcome(60.0)
-        if pool.deleting and pool.spec.deletion_policy == "Retain":
-            await retain(services, pool)
-            return Outcome(1.0)
-        if not observing and not has_finalizer(pool):
-            pool = await services.kube.set_finalizer(pool, True)
-        account = await credentials(services, pool)
-        if isinstance(account, Problem):
-            return await self._stuck(pool, account)
-        try:
-            return await self._reconcile(pool, account, observing)
-        except Unauthorized as error:
-            return await self._stuck(pool, Problem(error.reason, str(error), True))
-
-    async def _stuck(self, pool: LoadBalancerPool, problem: Problem) -> Outcome:
-        if pool.deleting and await give_up_if_due(self._services, pool, problem):
-            return Outcome(1.0)
-        await report_problem(self._services, pool, problem)
-        return Outcome(PROBLEM_SECONDS)
+    def _drop(self, uid: str) -> None:
+        super()._drop(uid)
+        self._refused.pop(uid, None)
 
     async def _reconcile(self, pool: LoadBalancerPool, account: Account, observing: bool) -> Outcome:
         services = self._services
@@ -124,7 +83,8 @@ class PoolReconciler:
         if plan.finished:
             return Outcome(BUSY_AGE + 0.5)
         self._endings.not_yet(pool.uid)
-        return await self._report(application, world, plan, unsafe)
+        turned_away = await self._turned_away(application.resource, application.problems)
+        return turned_away or await self._report(application, world, plan, unsafe)
 
     def _follow(self, pool: LoadBalancerPool) -> None:
         detection = pool.spec.failure_detection
@@ -249,7 +209,7 @@ class PoolReconciler:
             await services.kube.event(pool, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
         self._measure(pool, world)
         observing = pool.spec.management_policy == "Observe"
-        shown = plan if observing or not plan.status.droplets else replace(plan, status=pool.status)
+        shown = plan if observing else replace(plan, status=pool.status)
         members = members_of(pool, world, pool.status.droplets, Publication(pool.status.addresses, None))
         status = pool_report(pool, world, shown, [*unsafe, *application.problems], members)
         await report(services, pool, status)
@@ -257,7 +217,7 @@ class PoolReconciler:
         up, wanted = status.locations_ready.split("/")
         services.metrics.locations(of, int(up), int(wanted))
         services.metrics.dns_published(of, [a.address for a in status.addresses if a.state == "Published"])
-        return Outcome(PROBLEM_SECONDS / 5 if application.problems else plan.again_in)
+        return Outcome(plan.again_in, failed=bool(application.problems))
 
     def _measure(self, pool: LoadBalancerPool, world: PoolWorld) -> None:
         """A failover ends when no authoritative server gives the address any more."""

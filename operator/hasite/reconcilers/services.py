@@ -44,7 +44,5 @@ class Services:
     clock: Callable[[], float] = time.time
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """The last token of each Secret, for resources that are deleted together with it."""
-    looked_up: dict[str, float] = field(default_factory=dict)
-    """When each droplet that no listing shows was last read by its ID."""
-    not_found: dict[str, float] = field(default_factory=dict)
-    """When a droplet without an ID was last looked up by its name in vain."""
+    looked_up: dict[str, tuple[float, object]] = field(default_factory=dict)
+    """What the latest reads of single droplets said, and when."""

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hasite.api.common import DropletRecord, Resource, seconds
+from hasite.api.common import DropletRecord, seconds
 from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
-from hasite.errors import Unauthorized
+from hasite.errors import LeadershipLost
 from hasite.machines.bootstrap import validate_user_data
-from hasite.plan.site import SitePlan, SiteWorld, hand_down_observing, members_of, plan_site, plan_site_removal
+from hasite.plan.site import SitePlan, SiteWorld, hand_down_policies, members_of, plan_site, plan_site_removal
 from hasite.plan.status import Problem, site_report
 from hasite.plan.steps import describe
 from hasite.plan.world import Droplet
@@ -16,72 +16,37 @@ from hasite.reconcilers.apply import Application, Machine, target_of
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
-    Endings,
-    Troubles,
-    credentials,
-    give_up_if_due,
-    has_finalizer,
     is_busy,
     look_at_droplets,
     look_at_firewalls,
     observed_waits,
     planned,
     report,
-    report_problem,
-    retain,
 )
-from hasite.reconcilers.loop import GONE, Outcome
-from hasite.reconcilers.pool import PROBLEM_SECONDS
-from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.loop import Outcome
+from hasite.reconcilers.owning import OwningReconciler
+from hasite.reconcilers.services import Account
 from hasite.reconcilers.watch import WatchTarget
 
 
-class SiteReconciler:
-    """Keeps in memory only what may be lost: first looks at an end."""
+class SiteReconciler(OwningReconciler[HASite]):
+    """The site's part of a reconcile."""
 
-    kind: type[Resource] = HASite
+    kind = HASite
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._endings = Endings()
-        self._troubles = Troubles()
-
-    async def forget(self, namespace: str, name: str) -> None:
-        """The object is gone."""
-        self._services.watch.follow((self.kind.KIND, namespace, name), ())
-        self._services.metrics.forget((self.kind.KIND, namespace, name))
-
-    async def reconcile(self, namespace: str, name: str) -> Outcome:
-        """One look at the whole resource."""
-        services = self._services
-        site = await services.kube.get(HASite, namespace, name)
-        if site is None:
-            return GONE
-        observing = site.spec.management_policy == "Observe"
-        if site.deleting and (observing or not has_finalizer(site)):
-            if has_finalizer(site):
-                await services.kube.set_finalizer(site, False)
-            return Outcome(60.0)
-        if site.deleting and site.spec.deletion_policy == "Retain":
-            await retain(services, site)
-            return Outcome(1.0)
-        if not observing and not has_finalizer(site):
-            site = await services.kube.set_finalizer(site, True)
-        account = await credentials(services, site)
-        if isinstance(account, Problem):
-            return await self._stuck(site, account)
-        try:
-            return await self._reconcile(site, account, observing)
-        except Unauthorized as error:
-            return await self._stuck(site, Problem(error.reason, str(error), True))
+    async def _leave_all(self, site: HASite) -> None:
+        """The pool first: it goes with its site, and must know by then that it is to leave all as it is."""
+        pool = await self._services.kube.get(LoadBalancerPool, site.namespace, site.name)
+        for step in hand_down_policies(site, pool):
+            if not self._services.leadership.is_leader():
+                raise LeadershipLost("another operator leads")
+            await self._services.kube.apply(step.manifest)
+        await super()._leave_all(site)
 
     async def _stuck(self, site: HASite, problem: Problem) -> Outcome:
         if site.deleting:
             await self._delete_pool(site)
-            if await give_up_if_due(self._services, site, problem):
-                return Outcome(1.0)
-        await report_problem(self._services, site, problem)
-        return Outcome(PROBLEM_SECONDS)
+        return await super()._stuck(site, problem)
 
     async def _delete_pool(self, site: HASite) -> None:
         """Needs no credentials: the pool gives up at the same time as its site, not one after the other."""
@@ -99,7 +64,7 @@ class SiteReconciler:
         application = Application(services, account, site, Machine(app.size, app.image, (), app.user_data))
         if observing:
             plan = replace(plan, status=planned(site.status, plan.steps), steps=(), waits=observed_waits(plan.steps))
-            await application.run(hand_down_observing(site, world.pool))
+            await application.run(hand_down_policies(site, world.pool))
         else:
             lines = tuple(describe(step) for step in plan.steps[:50])
             armed = application.arm(plan.status.droplets, plan.steps)
@@ -111,7 +76,8 @@ class SiteReconciler:
         if plan.finished:
             return Outcome(BUSY_AGE + 0.5)
         self._endings.not_yet(site.uid)
-        return await self._report(application, world, plan)
+        turned_away = await self._turned_away(application.resource, application.problems)
+        return turned_away or await self._report(application, world, plan)
 
     def _follow(self, site: HASite) -> None:
         """App servers are looked at until they serve: what cloud-init says, and their own host key."""
@@ -156,7 +122,7 @@ class SiteReconciler:
         of = (self.kind.KIND, site.namespace, site.name)
         up, wanted = status.locations_ready.split("/")
         services.metrics.locations(of, int(up), int(wanted))
-        return Outcome(PROBLEM_SECONDS / 5 if application.problems else plan.again_in)
+        return Outcome(plan.again_in, failed=bool(application.problems))
 
 
 def _overdue(site: HASite, world: SiteWorld, plan: SitePlan) -> list[Problem]:

@@ -70,16 +70,27 @@ class Watch(Protocol):
         ...
 
 
-def count(probe: Probe, ok: bool, detail: str, streak: int, target: WatchTarget, now: float, *, new: bool) -> Probe:
-    """The verdict after one more probe. ``streak``: how many in a row had this result, this one included.
+@dataclass(frozen=True)
+class Streak:
+    """Probes in a row with the same result. ``new``: the address was never found up, so there is no flapping yet."""
 
-    ``new``: it was never found up. There is no flapping then to be careful of.
-    """
+    ok: bool
+    length: int = 1
+    new: bool = True
+
+    def then(self, ok: bool, up: bool | None) -> "Streak":
+        """After one more probe; ``up`` is the verdict before it."""
+        return Streak(ok, self.length + 1 if ok is self.ok else 1, self.new and up is not True)
+
+
+def count(probe: Probe, streak: Streak, detail: str, target: WatchTarget, now: float) -> Probe:
+    """The verdict after the latest probe of the streak."""
+    ok = streak.ok
     failing = None if ok else (probe.failing_since or now)
     needed = target.recovery_threshold if ok else target.failure_threshold
-    if ok and new:
+    if ok and streak.new:
         needed = min(needed, NEW_RECOVERY_THRESHOLD)
-    if probe.up is not ok and streak >= needed:
+    if probe.up is not ok and streak.length >= needed:
         return Probe(ok, now, detail, failing)
     return replace(probe, failing_since=failing, detail=probe.detail if ok or probe.up is not False else detail)
 
@@ -225,22 +236,20 @@ class Watcher:
             return Unknown(str(error))
 
     async def _probe_loop(self, owner: Owner, name: str, address: str) -> None:
-        streak, last, new = 0, None, True
+        streak: Streak | None = None
         self._probes.setdefault(address, Probe(None, self._clock()))
         while (target := self._target(owner, name)) is not None:
             started = time.monotonic()
             ok, detail = await self._probe_once(address, target.timeout)
-            streak = streak + 1 if ok is last else 1
-            last = ok
             before = self._probes[address]
-            after = self._probes[address] = count(before, ok, detail, streak, target, self._clock(), new=new)
-            new = new and after.up is not True
+            streak = Streak(ok) if streak is None else streak.then(ok, before.up)
+            after = self._probes[address] = count(before, streak, detail, target, self._clock())
             if before.failing_since is None and after.failing_since is not None:
                 self._poke_all(owner)
             if before.up is not after.up:
                 self._wake(owner, True)
             undecided = not ok and after.up is True
-            pause = 0.1 if undecided else min(target.interval, NEW_INTERVAL_SECONDS) if new else target.interval
+            pause = 0.1 if undecided else min(target.interval, NEW_INTERVAL_SECONDS) if streak.new else target.interval
             await asyncio.sleep(max(pause - (0 if undecided else time.monotonic() - started), 0.05))
 
     def _poke_all(self, owner: Owner) -> None:
