@@ -22,7 +22,7 @@ BOUNDS = {
     "a record changed": 30.0,
     "a record doubled": 100.0,
     "haproxy.cfg edited": 25.0,
-    "haproxy stopped": 25.0,
+    "haproxy stopped": 60.0,  # a reload that the stop cut short is tried again after 30 s
     "haproxy disabled": 25.0,
 }
 """Seconds from damage to healed. At rest the provider's inventory is read every 75 s, which keeps an account's API

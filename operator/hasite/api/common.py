@@ -27,7 +27,8 @@ IMAGE = r"^[a-z0-9][a-z0-9._-]*$"
 URL_PATH = r"^/[A-Za-z0-9._~!&*+,=:@%/?-]*$"
 """RFC 3986 without the characters that mean something to a proxy's configuration: quotes, $, ;, parentheses."""
 
-Hostname = Annotated[str, Field(pattern=HOSTNAME, max_length=253)]
+Hostname = Annotated[str, Field(pattern=HOSTNAME, max_length=245)]
+"""Shorter than a name may be by ``_hasite.``: that one before it holds who owns it."""
 Size = Annotated[str, Field(pattern=SIZE, max_length=64)]
 Image = Annotated[str, Field(pattern=IMAGE, max_length=64)]
 

@@ -27,19 +27,23 @@ def droplet_from(item: Json) -> Droplet:
     if item["status"] not in _STATUSES:
         raise ValueError(f"unknown droplet status {item['status']!r}")
     networks = item.get("networks") or {}
-    v4 = {network["type"]: network["ip_address"] for network in networks.get("v4") or ()}
-    v6 = {network["type"]: network["ip_address"] for network in networks.get("v6") or ()}
+    v4, v6 = networks.get("v4") or (), networks.get("v6") or ()
     return Droplet(
         id=int(item["id"]),
         name=str(item["name"]),
         region=str(item["region"]["slug"]),
         status=cast(Status, item["status"]),
         tags=frozenset(item["tags"]),
-        public_ipv4=v4.get("public"),
-        private_ipv4=v4.get("private"),
-        public_ipv6=v6.get("public"),
+        public_ipv4=_first(v4, "public"),
+        private_ipv4=_first(v4, "private"),
+        public_ipv6=_first(v6, "public"),
         created_at=datetime.fromisoformat(item["created_at"]).timestamp(),
     )
+
+
+def _first(networks: Sequence[Json], kind: str) -> str | None:
+    """The droplet's own address: a reserved one that is assigned to it follows as another of the same kind."""
+    return next((str(network["ip_address"]) for network in networks if network["type"] == kind), None)
 
 
 def droplet_body(spec: DropletSpec) -> dict[str, Any]:

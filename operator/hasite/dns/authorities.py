@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import dns.exception
 import dns.name
 from dns.rdatatype import RdataType
 
@@ -28,23 +29,27 @@ class DnsAuthorities(Authorities):
     async def ask(self, zone: str, name: str, owner_name: str) -> Mapping[str, Answer | Unknown]:
         """Server address → what it says. All names are absolute, with or without their final dot.
 
-        A server whose address can't be learnt stands there with its name, and a zone whose servers can't, with its own.
+        A server whose address can't be learnt stands there with its name. With the zone's own stands why none was asked:
+        its servers can't be learnt, or a name is none that DNS can carry.
         """
         zone = zone.rstrip(".").lower()
+        try:
+            names = dns.name.from_text(name), dns.name.from_text(owner_name)
+        except dns.exception.DNSException as error:
+            return {zone: Unknown(f"{name} can't be asked for: {error}")}
         servers = await self._delegations.servers(zone)
         if isinstance(servers, Unknown):
             return {zone: servers}
         by_name = {server: found for server, found in servers.items() if not isinstance(found, Unknown)}
         addresses = sorted({address for found in by_name.values() for address in found})
-        answers = await asyncio.gather(*(self._ask_one(address, name, owner_name) for address in addresses))
+        answers = await asyncio.gather(*(self._ask_one(address, *names) for address in addresses))
         said = without_dead_family(by_name, dict(zip(addresses, answers, strict=True)))
         return said | {server: found for server, found in servers.items() if isinstance(found, Unknown)}
 
-    async def _ask_one(self, address: str, name: str, owner_name: str) -> Answer | Unknown:
-        absolute, owner = dns.name.from_text(name), dns.name.from_text(owner_name)
+    async def _ask_one(self, address: str, name: dns.name.Name, owner: dns.name.Name) -> Answer | Unknown:
         a, aaaa, txt = await asyncio.gather(
-            question(address, self._port, absolute, RdataType.A),
-            question(address, self._port, absolute, RdataType.AAAA),
+            question(address, self._port, name, RdataType.A),
+            question(address, self._port, name, RdataType.AAAA),
             question(address, self._port, owner, RdataType.TXT),
         )
         if isinstance(a, Unknown):

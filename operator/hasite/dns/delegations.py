@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dns.asyncresolver
 import dns.exception
@@ -15,13 +15,17 @@ MAX_AGE = 60.0  # seconds for which a delegation is believed
 RETRY_AFTER = 10.0  # seconds for which one is that could not be learnt, or not wholly
 LIFETIME = 2.0  # seconds for one question to the resolver
 
+MAX_ZONES = 1000  # remembered, those that were asked for last
+
 Servers = Mapping[str, Sequence[str] | Unknown]  # server name → its addresses
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    until: float
-    servers: Servers
+@dataclass
+class _Zone:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    servers: Servers | None = None
+    until: float = 0.0
+    """When ``servers`` is to be learnt anew."""
 
 
 class Delegations:
@@ -34,24 +38,28 @@ class Delegations:
     def __init__(self, nameservers: Sequence[str], clock: Callable[[], float]) -> None:
         self._resolver = _resolver(nameservers)
         self._clock = clock
-        self._learnt: dict[str, _Learnt] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._zones: dict[str, _Zone] = {}
 
     async def servers(self, zone: str) -> Servers | Unknown:
         """The servers of a zone, no older than a minute if the resolver answers. Never empty."""
-        async with self._locks.setdefault(zone, asyncio.Lock()):
-            known = self._learnt.get(zone)
-            if known is not None and self._clock() < known.until:
+        known = self._zone(zone)
+        async with known.lock:
+            if known.servers is not None and self._clock() < known.until:
                 return known.servers
-            fresh = await self._look_up(zone, known.servers if known is not None else {})
+            fresh = await self._look_up(zone, known.servers or {})
             if isinstance(fresh, Unknown):
-                if known is None:
-                    return fresh
-                self._learnt[zone] = _Learnt(self._clock() + RETRY_AFTER, known.servers)
-                return known.servers
+                known.until = self._clock() + RETRY_AFTER
+                return fresh if known.servers is None else known.servers
             whole = not any(isinstance(addresses, Unknown) for addresses in fresh.values())
-            self._learnt[zone] = _Learnt(self._clock() + (MAX_AGE if whole else RETRY_AFTER), fresh)
+            known.servers, known.until = fresh, self._clock() + (MAX_AGE if whole else RETRY_AFTER)
             return fresh
+
+    def _zone(self, zone: str) -> _Zone:
+        """Who still waits for a zone that is forgotten here keeps it to the end."""
+        known = self._zones[zone] = self._zones.pop(zone, None) or _Zone()
+        if len(self._zones) > MAX_ZONES:
+            del self._zones[next(iter(self._zones))]
+        return known
 
     async def _look_up(self, zone: str, known: Servers) -> Servers | Unknown:
         try:

@@ -74,7 +74,11 @@ async def _udp(query: dns.message.Message, address: str, port: int, patience: fl
 
 
 def _text(rdata: object) -> str:
-    """A record's data; of a TXT the strings joined, without quotes (RFC 7208 section 3.3 reads them so)."""
+    """A record's data; of a TXT the strings joined, without quotes (RFC 7208 section 3.3 reads them so).
+
+    Anybody may write a TXT record, and it may come to be shown: U+FFFD stands for what can't be printed.
+    """
     if isinstance(rdata, TXTBase):
-        return b"".join(rdata.strings).decode("utf-8", errors="replace")
+        said = b"".join(rdata.strings).decode("utf-8", errors="replace")
+        return "".join(char if char.isprintable() else "\ufffd" for char in said)
     return str(rdata)

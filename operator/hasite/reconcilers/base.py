@@ -209,6 +209,18 @@ async def give_up(services: Services, resource: R, problem: Problem) -> None:
     await services.kube.set_finalizer(resource, False)
 
 
+def overdue(records: Sequence[DropletRecord], sight: Sight, now: float, deadline: float) -> list[Problem]:
+    """Machines that should have served by now; one that has served before is not new."""
+    found: list[Problem] = []
+    for record in records:
+        droplet = sight.of(record) if record.droplet_id is not None and not record.served else None
+        if isinstance(droplet, Droplet) and now - droplet.created_at > deadline and record.leaving_since is None:
+            state = " and is still being made by the provider" if droplet.status == "new" else ""
+            message = f"{record.name} does not serve {deadline:.0f} s after it was created{state}"
+            found.append(Problem("RolloutStalled", message, True))
+    return found
+
+
 class Refusals:
     """Since when the provider turns a deletion away."""
 

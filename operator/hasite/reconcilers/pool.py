@@ -25,6 +25,7 @@ from hasite.reconcilers.base import (
     look_at_droplets,
     look_at_firewalls,
     observed_waits,
+    overdue,
     planned,
     report,
 )
@@ -34,6 +35,9 @@ from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.watch import WatchTarget
 
 _log = logging.getLogger(__name__)
+
+SERVING_DEADLINE_SECONDS = 600.0
+"""A load balancer that does not serve so long after its creation is reported."""
 
 REFUSED_SECONDS = 30.0
 """A configuration that a machine refused is tried again after this."""
@@ -211,7 +215,8 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         observing = pool.spec.management_policy == "Observe"
         shown = plan if observing else replace(plan, status=pool.status)
         members = members_of(pool, world, pool.status.droplets, Publication(pool.status.addresses, None))
-        status = pool_report(pool, world, shown, [*unsafe, *application.problems], members)
+        late = overdue(pool.status.droplets, world.sight, world.now, SERVING_DEADLINE_SECONDS)
+        status = pool_report(pool, world, shown, [*unsafe, *application.problems, *late], members)
         await report(services, pool, status)
         of = (self.kind.KIND, pool.namespace, pool.name)
         up, wanted = status.locations_ready.split("/")

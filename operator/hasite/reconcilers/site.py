@@ -11,7 +11,6 @@ from hasite.machines.bootstrap import validate_user_data
 from hasite.plan.site import SitePlan, SiteWorld, hand_down_policies, members_of, plan_site, plan_site_removal
 from hasite.plan.status import Problem, site_report
 from hasite.plan.steps import describe
-from hasite.plan.world import Droplet
 from hasite.reconcilers.apply import Application, Machine, target_of
 from hasite.reconcilers.base import (
     BUSY_AGE,
@@ -20,6 +19,7 @@ from hasite.reconcilers.base import (
     look_at_droplets,
     look_at_firewalls,
     observed_waits,
+    overdue,
     planned,
     report,
 )
@@ -114,7 +114,9 @@ class SiteReconciler(OwningReconciler[HASite]):
         services, site = self._services, application.resource
         for step in application.done:
             await services.kube.event(site, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
-        problems = [*application.problems, *_overdue(site, world, plan)]
+        deadline = seconds(site.spec.app.progress_deadline)
+        late = overdue(site.status.droplets, world.sight, world.now, deadline)
+        problems = [*application.problems, *late]
         observing = site.spec.management_policy == "Observe"
         shown = plan if observing else replace(plan, status=site.status)
         status = site_report(site, world, shown, problems, members_of(site, world))
@@ -123,17 +125,3 @@ class SiteReconciler(OwningReconciler[HASite]):
         up, wanted = status.locations_ready.split("/")
         services.metrics.locations(of, int(up), int(wanted))
         return Outcome(plan.again_in, failed=bool(application.problems))
-
-
-def _overdue(site: HASite, world: SiteWorld, plan: SitePlan) -> list[Problem]:
-    """New app servers that should have been healthy by now; one that has served before is not new."""
-    deadline = seconds(site.spec.app.progress_deadline)
-    found: list[Problem] = []
-    for record in site.status.droplets:
-        if record.name not in plan.rollout.waiting_for or record.droplet_id is None or record.served:
-            continue
-        droplet = world.sight.of(record)
-        if isinstance(droplet, Droplet) and world.now - droplet.created_at > deadline:
-            message = f"{record.name} is not healthy {site.spec.app.progress_deadline} after it was created"
-            found.append(Problem("RolloutStalled", message, True))
-    return found
