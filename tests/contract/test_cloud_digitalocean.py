@@ -9,6 +9,7 @@ from aiohttp import web
 from hasite.clouds import digitalocean
 from hasite.clouds.accounts import Accounts
 from hasite.clouds.digitalocean import DigitalOcean
+from hasite.clouds.objects import droplet_from
 from hasite.clouds.transport import Operation
 from hasite.errors import Conflict, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
 from hasite.plan.world import Droplet
@@ -310,16 +311,54 @@ async def test_every_call_is_counted_under_a_fixed_name() -> None:
     await server.close()
 
 
-async def test_one_client_serves_all_users_of_a_token_until_nobody_has_asked_for_it_for_long() -> None:
+async def test_one_client_serves_all_users_of_a_token_until_nobody_has_asked_for_it_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[DigitalOcean] = []
+
+    async def close(self: DigitalOcean) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(DigitalOcean, "close", close)
     now = 0.0
     accounts = Accounts("http://127.0.0.1:1", clock=lambda: now)
-    first = accounts.get("one")
+    first, second = accounts.get("one"), accounts.get("two")
     assert accounts.get("one") is first
-    assert accounts.get("two") is not first
+    assert first is not second
     now = 600.0
     accounts.get("two")
     now = 1000.0
-    await accounts.close_unused(idle=900.0)
+    assert accounts.get("two") is second
+    await asyncio.sleep(0)
+    assert closed == [first]
     assert accounts.get("one") is not first
     await accounts.close()
+    assert len(closed) == 3
     assert accounts.rate_limit_remaining is None
+
+
+LISTED = {
+    "id": 1,
+    "name": "lb-1",
+    "region": {"slug": "nyc3"},
+    "status": "active",
+    "tags": [],
+    "created_at": "2026-01-01T00:00:00Z",
+}
+
+
+def test_the_first_public_address_is_the_droplets_own_and_a_reserved_one_follows() -> None:
+    networks = {
+        "v4": [
+            {"type": "private", "ip_address": "198.18.0.1"},
+            {"type": "public", "ip_address": "192.0.2.1"},
+            {"type": "public", "ip_address": "203.0.113.9"},
+        ],
+        "v6": [{"type": "public", "ip_address": "2001:db8::1"}, {"type": "public", "ip_address": "2001:db8:9::9"}],
+    }
+    droplet = droplet_from(LISTED | {"networks": networks})
+    assert (droplet.public_ipv4, droplet.private_ipv4, droplet.public_ipv6) == (
+        "192.0.2.1",
+        "198.18.0.1",
+        "2001:db8::1",
+    )

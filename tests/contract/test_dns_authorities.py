@@ -18,7 +18,9 @@ import dns.rcode
 import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
+from hasite.dns import delegations
 from hasite.dns.authorities import DnsAuthorities, without_dead_family
+from hasite.dns.delegations import Delegations, Servers
 from hasite.dns.queries import Silent, reading
 from hasite.plan.world import Answer, Unknown
 
@@ -43,6 +45,7 @@ def response(*answers: str, rcode: int = dns.rcode.NOERROR, aa: bool = True) -> 
         ("an address", response(f"{NAME} A 192.0.2.1"), RdataType.A, {"192.0.2.1"}),
         ("the case of a name does not matter", response(f"{NAME.upper()} A 192.0.2.1"), RdataType.A, {"192.0.2.1"}),
         ("a text in two strings", response(f'{NAME} TXT "own" "er"'), RdataType.TXT, {"owner"}),
+        ("a text with a terminal escape", response(f'{NAME} TXT "a\\027[2Jb"'), RdataType.TXT, {"a\ufffd[2Jb"}),
         ("no data", response(), RdataType.A, set()),
         ("no such name", response(rcode=dns.rcode.NXDOMAIN), RdataType.A, set()),
         ("another name's data", response(f"other.{ZONE} A 192.0.2.1"), RdataType.A, set()),
@@ -256,3 +259,28 @@ async def test_a_server_without_an_address_stands_there_by_its_name(tmp_path: Pa
         said = await DnsAuthorities([f"{FIRST}:{port}"], port=port).ask(ZONE, NAME, OWNER)
     assert said[FIRST] == EVERYTHING
     assert isinstance(said[f"gone.{ZONE}"], Unknown)
+
+
+LONG = ".".join(["a" * 63] * 3 + ["a" * 53])
+
+
+@pytest.mark.parametrize(("name", "owner"), [(NAME, f"_hasite.b{LONG}"), ("a..b", OWNER), ("a" * 64, OWNER)])
+async def test_a_name_that_dns_cannot_carry_is_unknown(name: str, owner: str) -> None:
+    said = await DnsAuthorities(["127.0.0.1:1"]).ask(ZONE, name, owner)
+    assert list(said) == [ZONE]
+    assert isinstance(said[ZONE], Unknown)
+
+
+async def test_only_the_zones_that_were_asked_for_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delegations, "MAX_ZONES", 3)
+    asked: list[str] = []
+
+    async def look_up(self: Delegations, zone: str, known: Servers) -> Servers:
+        asked.append(zone)
+        return {"ns1": (FIRST,)}
+
+    monkeypatch.setattr(Delegations, "_look_up", look_up)
+    known = Delegations(["127.0.0.1:1"], lambda: 0.0)
+    for zone in ("a", "b", "c", "a", "d", "a", "b"):
+        assert await known.servers(zone) == {"ns1": (FIRST,)}
+    assert asked == ["a", "b", "c", "d", "b"]

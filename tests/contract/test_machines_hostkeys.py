@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from hasite.errors import HostKeyMismatch, Permanent
+from hasite.machines.base import Result
 from hasite.machines.bootstrap import Bootstrap, HostKey, generate_host_key, render_user_data
 from hasite.machines.hostkeys import activate_host_key, stage_host_key
 from hasite.machines.ssh import SshMachines
@@ -52,6 +53,18 @@ async def test_what_an_interrupted_staging_left_behind_does_no_harm(server: Sshd
     (server.root / "etc/ssh/hasite_host_ed25519_key.new").write_text("half a key")
     (server.root / "etc/ssh/hasite_host_ed25519_key").write_text("")
     assert (await stage_host_key(local, str(server.root))).startswith("ssh-ed25519 ")
+
+
+@pytest.mark.parametrize("shown", ["", "ssh-ed25519 AAAA", f"ssh-ed25519 {'A' * 100_000}", "\x1b[2Jnonsense"])
+async def test_what_is_no_key_is_not_taken_for_one(shown: str, tmp_path: Path) -> None:
+    class Lying(LocalSession):
+        async def run(self, command: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Result:  # noqa: ASYNC109
+            return Result(0, shown, "")
+
+    with pytest.raises(Permanent) as raised:
+        await stage_host_key(Lying(tmp_path))
+    assert raised.value.reason == "HostKeyFailed"
+    assert str(raised.value).isprintable()
 
 
 async def test_a_staged_key_is_not_shown_before_it_is_activated(

@@ -43,6 +43,10 @@ def stages(*errors: str, **more: Any) -> dict[str, Any]:
             {}, {"v1": {"errors": ["boom"]}}, False, "", ("error", "boom"), id="only the result knows the error"
         ),
         pytest.param(
+            stages("no\x1b]0;you\x07\nmore"), FINISHED, False, "", ("error", "no]0;you more"), id="a terminal's escapes"
+        ),
+        pytest.param({"v1": 1}, {"v1": {"errors": 7}}, False, "", ("done", ""), id="files of another form"),
+        pytest.param(
             stages(), FINISHED, False, "E: something that a script survived\n", ("done", ""), id="words without failure"
         ),
     ],
@@ -78,6 +82,13 @@ async def test_a_machine_is_observed_in_one_round_trip(tmp_path: Any) -> None:
     view = await observe_machine(session, 17.0)
     assert (view.cloud_init, view.cloud_init_error, view.seen_at, view.host_key) == ("done", "", 17.0, session.host_key)
     assert len(session.runs) == 1
+
+
+async def test_a_file_that_is_nested_without_end_says_nothing(tmp_path: Any) -> None:
+    session = Answering(tmp_path)
+    mark = "\n==hasite==\n"
+    session.output = "[" * 100_000 + mark + "[" * 100_000 + mark + mark[1:]
+    assert (await observe_machine(session, 17.0)).cloud_init == "running"
 
 
 async def test_an_answer_that_was_cut_off_says_nothing(tmp_path: Any) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 import pytest_asyncio
-from hasite.errors import HostKeyMismatch, Permanent, Unauthorized, Unreachable
+from hasite.errors import HostKeyMismatch, Permanent, Transient, Unauthorized, Unreachable
 from hasite.machines.base import Target
-from hasite.machines.ssh import SshMachines
+from hasite.machines.ssh import MAX_OUTPUT, SshMachines
 
 from tests.contract.sshd import Sshd, running_sshd, until
 
@@ -111,6 +111,23 @@ async def test_a_command_without_end_is_unreachable_and_the_session_lives(server
     with pytest.raises(Unreachable):
         await session.run("sleep 30", timeout=0.2)
     assert (await session.run("echo on")).stdout == "on\n"
+
+
+@pytest.mark.parametrize("where", ["", " >&2"], ids=["stdout", "stderr"])
+async def test_a_command_that_prints_without_end_is_cut_off_and_the_session_lives(
+    server: Sshd, machines: SshMachines, where: str
+) -> None:
+    session = await machines.session(server.target())
+    with pytest.raises(Transient, match=f"more than {MAX_OUTPUT} bytes"):
+        await session.run(f"exec cat /dev/zero{where}")
+    assert len((await session.run(f"head -c {MAX_OUTPUT} /dev/zero")).stdout) == MAX_OUTPUT
+
+
+async def test_a_machines_words_cannot_move_a_terminal(server: Sshd, machines: SshMachines, tmp_path: Path) -> None:
+    session = await machines.session(server.target())
+    with pytest.raises(Permanent) as raised:
+        await session.write(f"{tmp_path}/no\x1b[2J/file", b"")
+    assert "\x1b" not in str(raised.value).replace(f"{tmp_path}/no\x1b[2J/file", "", 1)
 
 
 async def test_a_file_that_cannot_be_read_is_an_error(server: Sshd, machines: SshMachines, tmp_path: Path) -> None:

@@ -4,21 +4,29 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hasite.errors import Permanent
+from hasite.api import LoadBalancerPool
+from hasite.errors import Permanent, Transient
+from hasite.machines.base import Result
 from hasite.plan.proxies import Check, ProxyModel, Upstream
 from hasite.proxies import ENGINES
-from hasite.proxies.haproxy_render import mark_of, render
+from hasite.proxies.base import Rejected
+from hasite.proxies.haproxy import HaproxyProxy
+from hasite.proxies.haproxy_render import MAX_UPSTREAMS, mark_of, render
 from hasite.proxies.haproxy_states import carried_states
 from hasite.proxies.haproxy_stats import parse_statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.contract.local_machine import LocalSession
 from tests.golden import assert_golden
+from tools.crds import root_schema
+
+State = Literal["Candidate", "Active", "Draining"]
 
 MODEL = ProxyModel(
     name="shop-lb-ams-1",
@@ -38,6 +46,11 @@ MODEL = ProxyModel(
     drain_seconds=30.0,
 )
 EMPTY = replace(MODEL, upstreams=(), peers=())
+
+
+def upstreams(count: int) -> tuple[Upstream, ...]:
+    states: tuple[State, ...] = ("Active", "Active", "Candidate", "Draining")
+    return tuple(Upstream(f"app-{n}", f"198.18.{n // 250}.{n % 250}", states[n % 4]) for n in range(count))
 
 
 @pytest.mark.parametrize(("name", "model"), [("haproxy-full.cfg", MODEL), ("haproxy-empty.cfg", EMPTY)])
@@ -60,7 +73,11 @@ def test_the_mark_of_a_foreign_file_is_none() -> None:
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
-@pytest.mark.parametrize("model", [MODEL, EMPTY], ids=["full", "empty"])
+@pytest.mark.parametrize(
+    "model",
+    [MODEL, EMPTY, replace(MODEL, upstreams=upstreams(500))],
+    ids=["full", "empty", "as many servers as a pool may name"],
+)
 def test_haproxy_itself_accepts_it(tmp_path: Path, model: ProxyModel) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_bytes(render(model))
@@ -92,7 +109,7 @@ def test_haproxy_itself_accepts_it(tmp_path: Path, model: ProxyModel) -> None:
         replace(MODEL, peers=("203.0.113.80", "203.0.113.80")),
         replace(MODEL, upstreams=(Upstream("a", "example.com", "Active"),)),
         replace(MODEL, upstreams=(Upstream("a", "192.0.2.1", "Active"), Upstream("a", "192.0.2.2", "Candidate"))),
-        replace(MODEL, upstreams=tuple(Upstream(f"a{n}", f"192.0.2.{n}", "Active") for n in range(201))),
+        replace(MODEL, upstreams=upstreams(501)),
         replace(MODEL, probe_timeout=float("inf")),
     ],
 )
@@ -140,8 +157,6 @@ def test_no_string_breaks_out_of_its_place(text: str, place: str) -> None:
 
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 ADDRESS = st.ip_addresses().map(str).filter(lambda address: "%" not in address)
-
-State = Literal["Candidate", "Active", "Draining"]
 
 
 @st.composite
@@ -191,8 +206,93 @@ def test_a_known_server_keeps_its_state_when_it_moves(address: str, state: str) 
     assert (moved[1], moved[5]) == ("app", state)
 
 
+def test_the_limit_of_servers_is_that_of_the_pools_schema() -> None:
+    most = root_schema(LoadBalancerPool)["properties"]["spec"]["properties"]["backends"]["properties"]["servers"]
+    assert most["maxItems"] == MAX_UPSTREAMS
+
+
 def test_statistics_that_are_cut_off_are_empty() -> None:
     assert parse_statistics("").servers == {}
+
+
+HEAD = "# pxname,svname,qcur,scur,status,check_status,addr\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"{HEAD}app,a,0,many,UP,L7OK,192.0.2.1:80\n",
+        f"{HEAD}app,a,-1,0,UP,L7OK,192.0.2.1:80\n",
+        f"{HEAD}app,a,0,{'9' * 30},UP,L7OK,192.0.2.1:80\n",
+        f"{HEAD}app,a,0,{'9' * 5000},UP,L7OK,192.0.2.1:80\n",
+        f"{HEAD}web,FRONTEND,,x,OPEN,,\n",
+        "# pxname,status\napp,UP\n",
+        f'{HEAD}app,"{"a" * 200_000}",0,0,UP,L7OK,192.0.2.1:80\n',
+    ],
+    ids=["a word", "negative", "huge", "longer than Python reads", "a frontend's word", "no columns", "a huge field"],
+)
+def test_statistics_that_cannot_be_read_are_transient(table: str) -> None:
+    with pytest.raises(Transient, match="the statistics of HAProxy could not be read"):
+        parse_statistics(table)
+
+
+FACTS = {
+    "mark": "hasite-0",
+    "changed": "1.0",
+    "now": "100.0",
+    "uptime": "50.0",
+    "process": "7 (haproxy) S 1 " + "0 " * 17 + "0 0",
+}
+
+
+@dataclass
+class Lying(LocalSession):
+    """A machine that answers ``facts`` to every command, and ``words`` on HAProxy's socket."""
+
+    facts: dict[str, str] = field(default_factory=lambda: FACTS)
+    words: str = "Pid: 7\ndescription: hasite-0\n"
+    status: int = 0
+    stderr: str = ""
+
+    async def run(self, command: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Result:  # noqa: ASYNC109
+        return Result(self.status, "\n".join(f"{key}={value}" for key, value in self.facts.items()), self.stderr)
+
+    async def unix_request(self, path: str, request: bytes, *, timeout: float = 2.0) -> bytes:  # noqa: ASYNC109
+        return self.words.encode()
+
+
+async def test_a_machine_that_tells_the_truth_is_observed(tmp_path: Path) -> None:
+    assert (await HaproxyProxy().observe(Lying(tmp_path))).active is False
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"now": "noon"}, "Pid: 7\n"),
+        ({"changed": "x"}, "Pid: 7\ndescription: hasite-0\n"),
+        ({"process": "x (haproxy) S 1"}, ""),
+        ({"process": "7 (haproxy) S"}, ""),
+        ({"process": "7 (haproxy) S 1 " + "0 " * 17 + "9" * 400}, ""),
+        ({}, "Pid: none\n"),
+        ({}, f"Pid: {'9' * 5000}\n"),
+        ({}, f"{HEAD}app,a,0,many,UP,L7OK,192.0.2.1:80\n"),
+    ],
+)
+async def test_a_machine_that_says_nonsense_is_transient(facts: dict[str, str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(Transient, match="could not be read"):
+        await HaproxyProxy().observe(Lying(tmp_path, facts=FACTS | facts, words=words))
+
+
+async def test_nonsense_on_the_socket_is_transient_and_not_an_inactive_proxy(tmp_path: Path) -> None:
+    last = await HaproxyProxy().observe(Lying(tmp_path))
+    with pytest.raises(Transient, match="could not be read"):
+        await HaproxyProxy().health(Lying(tmp_path, words=f"{HEAD}app,a,0,many,UP,L7OK,x\n"), last)
+
+
+async def test_the_words_of_a_refusal_cannot_move_a_terminal(tmp_path: Path) -> None:
+    session = Lying(tmp_path, facts={"check": ""}, status=1, stderr="[ALERT] (1) : bad\x1b[2J\x9b1m\u202eline\r\n")
+    refused = await HaproxyProxy().deliver(session, b"")
+    assert refused == Rejected("write", "bad[2J1mline")
 
 
 def test_haproxy_is_registered() -> None:

@@ -202,12 +202,15 @@ class Universe:
         """The watch. As in ``handlers``."""
         live = self.kube.objects.get((kind.KIND, namespace, name))
         metadata: Json = live["metadata"] if live else {}
+        rest = (tuple(metadata.get("finalizers", ())), tuple(o["uid"] for o in metadata.get("ownerReferences", ())))
         key = (kind.KIND, namespace, name)
         wish = (metadata.get("uid"), metadata.get("generation"), "deletionTimestamp" in metadata)
-        fresh = self._wishes.get(key) != wish
-        self._wishes[key] = wish
+        before = self._wishes.get(key, (None, None))
+        fresh = before[0] != wish
+        self._wishes[key] = (wish, rest)
         for operator in () if self.deaf else self.operators:
-            operator.loop.wake(kind, namespace, name, fresh=fresh)
+            if before != (wish, rest) or live is None:
+                operator.loop.wake(kind, namespace, name, fresh=fresh)
             if kind is LoadBalancerPool:
                 operator.loop.wake(HASite, namespace, name)
 

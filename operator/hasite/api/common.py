@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -346,12 +345,6 @@ class Resource(Model):
     def deleting(self) -> bool:
         """True once a deletion was asked for."""
         return "deletionTimestamp" in self.metadata
-
-    @property
-    def deleted_at(self) -> float | None:
-        """Unix time of its deletion."""
-        text = self.metadata.get("deletionTimestamp")
-        return None if text is None else datetime.fromisoformat(str(text)).timestamp()
 
     @property
     def finalizers(self) -> tuple[str, ...]:

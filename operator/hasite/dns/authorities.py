@@ -29,8 +29,8 @@ class DnsAuthorities(Authorities):
     async def ask(self, zone: str, name: str, owner_name: str) -> Mapping[str, Answer | Unknown]:
         """Server address → what it says. All names are absolute, with or without their final dot.
 
-        A server whose address can't be learnt stands there with its name. With the zone's own stands why none was asked:
-        its servers can't be learnt, or a name is none that DNS can carry.
+        A server whose address can't be learnt stands there with its name, and why none was asked with the zone's: its
+        servers can't be learnt, or a name is none that DNS can carry.
         """
         zone = zone.rstrip(".").lower()
         try:

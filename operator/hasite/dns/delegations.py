@@ -56,7 +56,7 @@ class Delegations:
 
     def _zone(self, zone: str) -> _Zone:
         """Who still waits for a zone that is forgotten here keeps it to the end."""
-        known = self._zones[zone] = self._zones.pop(zone, None) or _Zone()
+        known = self._zones[zone] = self._zones.pop(zone) if zone in self._zones else _Zone()
         if len(self._zones) > MAX_ZONES:
             del self._zones[next(iter(self._zones))]
         return known

@@ -37,6 +37,8 @@ class PoolWorld:
     zone: ZoneView | Unknown | None = None
     rejected: Mapping[str, str] = field(default_factory=dict)
     operator_cidrs: tuple[str, ...] = ()
+    deleted_at: float | None = None
+    """Unix time of the pool's deletion."""
 
 
 def owner_of(pool: LoadBalancerPool) -> Owner:

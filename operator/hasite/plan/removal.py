@@ -38,7 +38,7 @@ def _removal_of_name(pool: LoadBalancerPool, world: PoolWorld, settled: Settled)
     wish = dns_wish(pool, world, settled, Publication((), None))
     if isinstance(wish, Unknown):
         return DnsPlan(waits=(Wait(wish.why, 5.0),))
-    patient = not out_of_patience(pool.deleted_at, world)
+    patient = not out_of_patience(world.deleted_at, world)
     return plan_dns(replace(wish, delete_all=True, patient=patient), world.zone, world.answers)
 
 

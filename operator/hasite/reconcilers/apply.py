@@ -42,6 +42,7 @@ from hasite.plan.steps import (
     describe,
 )
 from hasite.proxies.base import Delivered, Proxy, Rejected
+from hasite.reconcilers.loop import Outcome
 from hasite.reconcilers.services import Account, Services
 
 R = TypeVar("R", HASite, LoadBalancerPool)
@@ -55,6 +56,7 @@ MACHINE_STEPS = (StageHostKey, ActivateHostKey, ConfigureProxy)
 """Over SSH, each safe to be abandoned half-way: a machine that just died must not hold up what is urgent."""
 
 URGENT_POLL_SECONDS = 0.1
+CHANGED_SECONDS = 0.2
 
 CLAIM_START_SECONDS = 10.0
 """A create starts this soon after its claim, or not at all: with its time-out of 30 s it ends before the claim does."""
@@ -96,6 +98,14 @@ class Application(Generic[R]):
     problems: list[Problem] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._first: R = self.resource
+
+    def outcome(self, again_in: float) -> Outcome:
+        """When to look again: soon after what is remembered has changed, for that may lead on."""
+        changed = self.resource.status != self._first.status
+        return Outcome(min(again_in, CHANGED_SECONDS) if changed else again_in, failed=bool(self.problems))
 
     @property
     def owner(self) -> Owner:
@@ -336,8 +346,10 @@ class Application(Generic[R]):
                 self.refused.pop(step.name, None)
             case Rejected(stage, words):
                 words = f"{stage}: {words}"
-                self.refused[step.name] = Refused(sha256(config), words, self.services.clock())
-                raise Permanent(words, reason="ConfigurationRejected")
+                if stage == "check":
+                    self.refused[step.name] = Refused(sha256(config), words, self.services.clock())
+                    raise Permanent(words, reason="ConfigurationRejected")
+                raise Permanent(words, reason="DeliveryFailed") if stage == "write" else Transient(words)
             case _:
                 assert_never(outcome)
 

@@ -57,6 +57,12 @@ async def credentials(services: Services, resource: HASite | LoadBalancerPool) -
     return Problem("CredentialsMissing", f"Secret {key[1]} {what}", True)
 
 
+def deleted_at(resource: HASite | LoadBalancerPool) -> float | None:
+    """Unix time of its deletion."""
+    text = resource.metadata.get("deletionTimestamp")
+    return None if text is None else datetime.fromisoformat(str(text)).timestamp()
+
+
 def is_busy(records: Sequence[DropletRecord], resource: HASite | LoadBalancerPool) -> bool:
     """Something is under way at the provider, so that an old inventory would hold it up."""
     return (

@@ -21,6 +21,7 @@ from hasite.reconcilers.apply import Application, Machine, Refused, sha256, targ
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
+    deleted_at,
     is_busy,
     look_at_droplets,
     look_at_firewalls,
@@ -146,6 +147,7 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
                 if r.config_sha256 == rendered.get(name) and now - r.at < REFUSED_SECONDS
             },
             operator_cidrs=services.operator_cidrs,
+            deleted_at=deleted_at(pool),
         )
         return await self._observe_dns(pool, account, world)
 
@@ -222,7 +224,7 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         up, wanted = status.locations_ready.split("/")
         services.metrics.locations(of, int(up), int(wanted))
         services.metrics.dns_published(of, [a.address for a in status.addresses if a.state == "Published"])
-        return Outcome(plan.again_in, failed=bool(application.problems))
+        return application.outcome(plan.again_in)
 
     def _measure(self, pool: LoadBalancerPool, world: PoolWorld) -> None:
         """A failover ends when no authoritative server gives the address any more."""

@@ -124,4 +124,4 @@ class SiteReconciler(OwningReconciler[HASite]):
         of = (self.kind.KIND, site.namespace, site.name)
         up, wanted = status.locations_ready.split("/")
         services.metrics.locations(of, int(up), int(wanted))
-        return Outcome(plan.again_in, failed=bool(application.problems))
+        return application.outcome(plan.again_in)
