@@ -230,7 +230,7 @@ def pool_world(of: LoadBalancerPool, **more: Any) -> PoolWorld:
         "identity": "operator",
         "sight": Sight([droplet(r) for r in made]),
         "machines": {r.name: machine(of, r.name) for r in made},
-        "probes": {r.public_ipv4: Probe(True, NOW - 60) for r in made if r.public_ipv4},
+        "probes": {r.public_ipv4: Probe(True, NOW - 60, ok_at=NOW) for r in made if r.public_ipv4},
         "rendered": rendered(of),
         "firewalls": firewalls(),
         "zones": {ZONE: ""},

@@ -202,7 +202,9 @@ class World:
 
     def pool_world(self, pool: LoadBalancerPool) -> PoolWorld:
         records = pool.status.droplets
-        probes = {r.public_ipv4: Probe(self.alive(r.public_ipv4), self.now) for r in records if r.public_ipv4}
+        probes = {
+            r.public_ipv4: Probe(self.alive(r.public_ipv4), self.now, ok_at=self.now) for r in records if r.public_ipv4
+        }
         return PoolWorld(
             now=self.now,
             identity=f"operator-{self.operator}",

@@ -260,3 +260,12 @@ def test_down_needs_two_vantage_points_and_nobody_who_disagrees(probe: Probe | N
         assert probe is PROBE_DOWN
         assert opinions
         assert not any(opinions.values())
+
+
+@pytest.mark.parametrize(("ok_at", "state"), [(NOW - 5, "Published"), (NOW - 1, "Withdrawn")])
+def test_another_address_must_have_been_found_to_serve_after_this_one_began_to_fail(ok_at: float, state: str) -> None:
+    """When every app falls ill at once, the load balancers are found down one after the other, and all stay."""
+    ill = candidate(A, DOWN, failing_since=NOW - 3)
+    after = publish([address(A), address(B)], [ill, candidate(B, ok_at=ok_at)], 15, NOW)
+    assert after.addresses[0].state == state
+    assert (after.again_in is not None) is (state == "Published")

@@ -5,6 +5,7 @@ The rules, each with what it exists for:
 - A withdrawal needs the operator and at least one load balancer of another location to find the address down, and none
   that finds it up (an operator that is cut off must not take a site down).
 - The last published address is never withdrawn for being down; when every location looks down, the set stays as it was.
+  So another one must have been found to serve after this one began to fail.
 - An address that is certainly not ours (its droplet is gone, or shows a foreign host key) is withdrawn
   at once.
 - A withdrawn address comes back only after a hold-down, doubled for every withdrawal in the last ten minutes
@@ -12,6 +13,7 @@ The rules, each with what it exists for:
 - A new address is published only after its machine has proved who it is and serves.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +22,7 @@ from hasite.api.loadbalancerpool import AddressStatus
 from hasite.plan.world import Probe
 
 FLAP_WINDOW_SECONDS = 600.0
+CONFIRMATION_SECONDS = 0.3
 LONGEST_HOLD_DOWN_SECONDS = 300.0
 
 
@@ -51,7 +54,8 @@ def judge(probe: Probe | None, opinions: Mapping[str, bool]) -> Verdict:
 class Candidate:
     """One address of a load balancer. ``proven``: host key known, configuration in force, proxy running.
 
-    ``disowned`` says why the address is certainly not ours (any more), or is empty.
+    ``disowned`` says why the address is certainly not ours (any more), or is empty. ``failing_since``: the operator's
+    first failed probe of the present row, ``ok_at``: its latest good one, Unix times.
     """
 
     address: str
@@ -62,6 +66,8 @@ class Candidate:
     proven: bool
     leaving: bool = False
     disowned: str = ""
+    failing_since: float | None = None
+    ok_at: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Publication:
 
     addresses: tuple[AddressStatus, ...]
     again_in: float | None
-    """Seconds until the earliest hold-down ends."""
+    """Seconds until a hold-down ends, or until it is known whether another address still serves."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -104,7 +110,11 @@ def _publish(
     after: list[AddressStatus] = []
     waits: list[float] = []
     for candidate in candidates:
-        status, wait = _next(old.get(candidate.address), candidate, live, hold_down, now)
+        others = live - {candidate.address}
+        confirmed = {c.address for c in candidates if c.ok_at > (candidate.failing_since or 0.0)} & others
+        if others and not confirmed and candidate.verdict.up is False:
+            waits.append(CONFIRMATION_SECONDS)
+        status, wait = _next(old.get(candidate.address), candidate, confirmed, hold_down, now)
         after.append(status)
         if wait is not None:
             waits.append(wait)
@@ -131,8 +141,9 @@ def is_down(status: AddressStatus) -> bool:
 
 
 def _next(
-    status: AddressStatus | None, candidate: Candidate, live: set[str], hold_down: float, now: float
+    status: AddressStatus | None, candidate: Candidate, others: set[str], hold_down: float, now: float
 ) -> tuple[AddressStatus, float | None]:
+    """``others``: addresses that were found to serve after this one began to fail."""
     current = status or AddressStatus(
         address=candidate.address,
         family=candidate.family,
@@ -145,7 +156,7 @@ def _next(
     serves = candidate.verdict.up is True and candidate.proven
     if candidate.disowned or candidate.leaving:
         return _to(current, "Withdrawn", candidate.disowned or "its load balancer is leaving", now), None
-    if current.state == "Published" and candidate.verdict.up is False and live - {candidate.address}:
+    if current.state == "Published" and candidate.verdict.up is False and others:
         times = tuple(t for t in current.withdrawals if now - t < FLAP_WINDOW_SECONDS)
         return _to(current, "Withdrawn", candidate.verdict.why, now, withdrawals=(*times, now)), None
     if current.state == "Withdrawn" and serves:

@@ -86,15 +86,18 @@ def candidates_of(pool: LoadBalancerPool, world: PoolWorld, settled: Settled) ->
     for record in settled.records:
         view = world.machines.get(record.name)
         for address in addresses_of(record):
+            probe = world.probes.get(address)
             found.append(
                 Candidate(
                     address=address,
                     family="AAAA" if ":" in address else "A",
                     load_balancer=record.name,
                     location=record.location,
-                    verdict=judge(world.probes.get(address), _opinions(pool, world, settled.records, record, address)),
+                    verdict=judge(probe, _opinions(pool, world, settled.records, record, address)),
                     proven=_proven(record, view, world),
                     leaving=record.leaving_since is not None,
+                    failing_since=probe.failing_since if probe else None,
+                    ok_at=probe.ok_at if probe else 0.0,
                     disowned="it shows a foreign host key" if record.name in impostors else "",
                 )
             )
@@ -195,7 +198,7 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
     waits = [*dns.waits, *settled.waits, *firewall_waits, *release_waits, *machine_waits]
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
     if publication.again_in is not None:
-        waits.append(Wait("a hold-down has to end", max(publication.again_in, 0.1)))
+        waits.append(Wait("an address has to prove itself", max(publication.again_in, 0.1)))
     unled = [step for step in settled.steps if not _leads_there(step, world)]
     steps = (*dns.steps, *firewall_steps, *machine_steps, *unled, *creations, *destructions)
     return PoolPlan(status, steps, (*dns.refusals, *_zone_is_fixed(pool)), tuple(waits), dns.settled)

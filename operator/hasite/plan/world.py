@@ -125,10 +125,12 @@ class Impostor:
 class Probe:
     """The operator's own verdict on one load balancer address; None while it has none.
 
-    ``since``: Unix time of the verdict; ``failing_since``: of the first failed probe of the present row of failures.
+    ``since``: Unix time of the verdict; ``failing_since``: of the first failed probe of the present row of failures;
+    ``ok_at``: of the latest good one.
     """
 
     up: bool | None
     since: float
     detail: str = ""
     failing_since: float | None = None
+    ok_at: float = 0.0

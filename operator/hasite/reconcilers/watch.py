@@ -90,9 +90,11 @@ def count(probe: Probe, streak: Streak, detail: str, target: WatchTarget, now: f
     needed = target.recovery_threshold if ok else target.failure_threshold
     if ok and streak.new:
         needed = min(needed, NEW_RECOVERY_THRESHOLD)
+    ok_at = now if ok else probe.ok_at
     if probe.up is not ok and streak.length >= needed:
-        return Probe(ok, now, detail, failing)
-    return replace(probe, failing_since=failing, detail=probe.detail if ok or probe.up is not False else detail)
+        return Probe(ok, now, detail, failing, ok_at)
+    words = probe.detail if ok or probe.up is not False else detail
+    return replace(probe, failing_since=failing, detail=words, ok_at=ok_at)
 
 
 class Watcher:
