@@ -88,7 +88,7 @@ def test_what_stays_published_when(name: str) -> None:
     play(story)
 
 
-def test_a_location_that_flaps_stays_out_longer_each_time() -> None:
+def test_a_location_that_flaps_stays_out_longer_and_longer() -> None:
     async def story(universe: Universe) -> None:
         universe.start()
         universe.create_site()
@@ -102,7 +102,6 @@ def test_a_location_that_flaps_stays_out_longer_each_time() -> None:
             since = asyncio.get_running_loop().time()
             await universe.until(lambda: _regions(universe) == BOTH, 300.0, "publication")
             away.append(asyncio.get_running_loop().time() - since)
-        assert away == sorted(away)
         assert away[-1] > 3 * away[0]
 
     play(story)

@@ -5,6 +5,7 @@ file that was edited and put back, or a reload that never came, is found without
 """
 
 import asyncio
+import posixpath
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -139,8 +140,10 @@ def deliver_script(layout: Layout, size: int) -> str:
     A lock keeps two operators apart. When the unit will not start or reload, the file of before comes back.
     """
     config, states = shlex.quote(layout.config), shlex.quote(layout.states)
+    folder = shlex.quote(posixpath.dirname(layout.states))
     return f"""set -e; export LC_ALL=C; umask 077; config={config}; states={states}
 echo write
+mkdir -p -- {folder}
 exec 9>"$config.hasite-lock"
 flock -w 10 9 || {{ echo "another delivery is under way" >&2; exit 1; }}
 new="$config.hasite-new"; old="$config.hasite-old"

@@ -38,7 +38,8 @@ class Layout:
 
     config: str = "/etc/haproxy/haproxy.cfg"
     socket: str = "/run/haproxy/admin.sock"
-    states: str = "/var/lib/haproxy/hasite-states"
+    states: str = "/run/hasite/haproxy-states"
+    """Gone after a boot: what was before says nothing, and HAProxy then holds servers to be up until checked."""
     bind_host: str = "::"
     port: int = 80
     user: str = "haproxy"
