@@ -75,7 +75,7 @@ async def test_a_version_that_does_not_serve_stops_with_the_old_one_serving(shop
     before = {d.id for d in await shop.droplets(SHOP, "app")}
     async with shop.visitors(DOMAIN):
         await shop.patch(SHOP, {"app": {"userData": BROKEN}})
-        _, took = await shop.until_condition(SHOP, "Stalled", "RolloutStalled", "is not healthy 1m after", within=150)
+        _, took = await shop.until_condition(SHOP, "Stalled", "RolloutStalled", "does not serve 60 s after", within=150)
         figures.record("a version that does not serve is reported", took)
         now = {d.id for d in await shop.droplets(SHOP, "app")}
         assert before < now and len(now - before) == 1
