@@ -3,20 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hasite.api.common import Claim, DropletRecord, seconds
+from hasite.api.common import DropletRecord, seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool, LoadBalancerPoolStatus, ZoneStatus
+from hasite.plan.claims import Claims
 from hasite.plan.dns import DnsPlan, DnsWish, choose_zone, gone_everywhere, plan_dns
 from hasite.plan.droplets import Settled, settle
 from hasite.plan.failover import Candidate, Publication, is_down, judge, publish
 from hasite.plan.firewalls import load_balancer_firewall, plan_firewall
 from hasite.plan.machinework import machine_work
-from hasite.plan.names import droplet_name
 from hasite.plan.poolworld import STEADY_SECONDS, PoolWorld, addresses_of, in_force, owner_of, pool_template
 from hasite.plan.proxies import Check, ProxyModel, Upstream
 from hasite.plan.release import release_all
 from hasite.plan.rollout import Member, Rollout, plan_rollout
 from hasite.plan.servers import servers_status
-from hasite.plan.steps import CreateDroplet, DestroyDroplet, Refusal, Step, Wait
+from hasite.plan.steps import DestroyDroplet, Refusal, Step, Wait
 from hasite.plan.world import Answer, Impostor, MachineView, Unknown
 
 
@@ -183,7 +183,9 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
         load_balancer_firewall(owner_of(pool), world.operator_cidrs), world.firewalls
     )
     records = _remember(settled.records, rollout, publication, world)
-    created, creations = _creations(pool, rollout, world) if stands else ((), ())
+    regions = {loc.name: loc.region for loc in pool.spec.locations}
+    claims = Claims(owner_of(pool), "lb", pool_template(pool), regions, world.identity, world.now)
+    created, creations = claims.of(rollout.create) if stands else ((), ())
     records, destructions, release_waits = release_all(pool, records, world)
     machine_steps, machine_waits = machine_work(records, world)
     status = pool.status.model_copy(
@@ -276,24 +278,6 @@ def _remember(
         )
         for r in records
     )
-
-
-def _creations(
-    pool: LoadBalancerPool, rollout: Rollout, world: PoolWorld
-) -> tuple[tuple[DropletRecord, ...], tuple[Step, ...]]:
-    owner, template = owner_of(pool), pool_template(pool)
-    regions = {loc.name: loc.region for loc in pool.spec.locations}
-    records: list[DropletRecord] = []
-    steps: list[Step] = []
-    for create in rollout.create:
-        name = droplet_name(owner, "lb", create.location, template, create.ordinal)
-        region = regions[create.location]
-        claim = Claim(by=world.identity, at=world.now)
-        records.append(
-            DropletRecord(name=name, location=create.location, region=region, template=template, claim=claim)
-        )
-        steps.append(CreateDroplet(name, create.location, region, "lb", create.reason))
-    return tuple(records), tuple(steps)
 
 
 def _forget(

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hasite.api.common import API_VERSION, Claim, DropletRecord, seconds
+from hasite.api.common import API_VERSION, DropletRecord, seconds
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, ServerStatus
+from hasite.plan.claims import Claims
 from hasite.plan.droplets import Sight, settle
 from hasite.plan.firewalls import app_firewall, plan_firewall, remove_firewall
 from hasite.plan.machinework import host_key_steps
-from hasite.plan.names import Owner, droplet_name, template_hash
+from hasite.plan.names import Owner, template_hash
 from hasite.plan.poolworld import BOOTSTRAP_VERSION, STEADY_SECONDS
 from hasite.plan.rollout import Member, Rollout, plan_rollout
-from hasite.plan.steps import ApplyPool, CreateDroplet, DeletePool, DestroyDroplet, Refusal, Step, Wait
+from hasite.plan.steps import ApplyPool, DeletePool, DestroyDroplet, Refusal, Step, Wait
 from hasite.plan.world import Firewall, Impostor, MachineView, Unknown
 
 
@@ -74,7 +75,9 @@ def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
     records = _remember(settled.records, rollout, members, world)
     records, destructions, release_waits = _release(site, records, world)
     firewall_steps, firewall_waits, stands = _firewall(site, world)
-    created, creations = _creations(site, rollout, world) if stands else ((), ())
+    regions = {loc.name: loc.region for loc in site.spec.locations}
+    claims = Claims(owner, "app", site_template(site), regions, world.identity, world.now)
+    created, creations = claims.of(rollout.create) if stands else ((), ())
     status = site.status.model_copy(update={"droplets": (*records, *created)})
     pool_steps = _pool_steps(site.model_copy(update={"status": status}), world)
     machine_steps, machine_waits = _machine_work(records, world)
@@ -183,22 +186,6 @@ def _firewall(site: HASite, world: SiteWorld) -> tuple[tuple[Step, ...], tuple[W
     pool = Owner(world.pool.uid, world.pool.namespace, world.pool.name)
     desired = app_firewall(owner_of(site), pool, site.spec.app.port, world.operator_cidrs)
     return plan_firewall(desired, world.firewalls)
-
-
-def _creations(site: HASite, rollout: Rollout, world: SiteWorld) -> tuple[tuple[DropletRecord, ...], tuple[Step, ...]]:
-    owner, template = owner_of(site), site_template(site)
-    regions = {loc.name: loc.region for loc in site.spec.locations}
-    records: list[DropletRecord] = []
-    steps: list[Step] = []
-    for create in rollout.create:
-        name = droplet_name(owner, "app", create.location, template, create.ordinal)
-        region = regions[create.location]
-        claim = Claim(by=world.identity, at=world.now)
-        records.append(
-            DropletRecord(name=name, location=create.location, region=region, template=template, claim=claim)
-        )
-        steps.append(CreateDroplet(name, create.location, region, "app", create.reason))
-    return tuple(records), tuple(steps)
 
 
 def pool_manifest(site: HASite) -> dict[str, Any]:
