@@ -26,7 +26,7 @@ BOUNDS = {
     "haproxy disabled": 25.0,
 }
 """Seconds from damage to healed. At rest droplets are listed every 75 s, firewalls and zones every 150 s, which keeps
-API calls few; a resource is looked at every 15 s, a machine every 10 s. A droplet that is made anew has to boot as well."""
+API calls few; a resource is looked at every 15 s, a machine every 10 s. A droplet that is made anew has to boot too."""
 
 
 @dataclass(frozen=True)
