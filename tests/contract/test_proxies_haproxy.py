@@ -1,6 +1,7 @@
 """HAProxy itself, on loopback: what a delivered configuration does with requests, checks and reloads."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
