@@ -65,7 +65,7 @@ def site_template(site: HASite) -> str:
 def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
     """The whole plan of a site that is not being deleted. With bad user data all is kept, and nothing is made."""
     refusal = _refusal(site, world)
-    if refusal and (world.pool is None or not _is_ours(world.pool, site)):
+    if refusal and (world.pool is None or not owns(site, world.pool)):
         return SitePlan(site.status, (), (refusal,))
     owner = owner_of(site)
     settled = settle(site.status.droplets, world.sight, owner, "app", world.identity, world.now)
@@ -91,12 +91,13 @@ def _refusal(site: HASite, world: SiteWorld) -> Refusal | None:
     """What must be mended before anything is bought."""
     if world.user_data_error:
         return Refusal("InvalidUserData", f"spec.app.userData: {world.user_data_error}")
-    if world.pool is not None and not _is_ours(world.pool, site):
+    if world.pool is not None and not owns(site, world.pool):
         return Refusal("PoolNotOurs", f"a LoadBalancerPool called {world.pool.name} exists that this site does not own")
     return None
 
 
-def _is_ours(pool: LoadBalancerPool, site: HASite) -> bool:
+def owns(site: HASite, pool: LoadBalancerPool) -> bool:
+    """By the pool's owner reference; its name proves nothing."""
     return site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
 
 
@@ -256,7 +257,7 @@ def _pool_steps(site: HASite, world: SiteWorld) -> tuple[Step, ...]:
 
 def hand_down_policies(site: HASite, pool: LoadBalancerPool | None) -> tuple[ApplyPool, ...]:
     """What a site that leaves all as it is still does: its pool, left as it is otherwise, is to leave all too."""
-    if pool is None or not _is_ours(pool, site):
+    if pool is None or not owns(site, pool):
         return ()
     policies = {"managementPolicy": site.spec.management_policy, "deletionPolicy": site.spec.deletion_policy}
     spec = {**pool.spec.wire(), **policies}
@@ -303,7 +304,7 @@ def plan_site_removal(site: HASite, world: SiteWorld) -> SitePlan:
     settled = settle(leaving, world.sight, owner, "app", world.identity, world.now)
     status = site.status.model_copy(update={"droplets": settled.records})
     pool = world.pool
-    if pool is not None and _is_ours(pool, site):
+    if pool is not None and owns(site, pool):
         deletion = DeletePool(pool.name, pool.uid, "its site is deleted")
         return SitePlan(
             status,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, assert_never
 
@@ -139,7 +139,7 @@ class Application(Generic[R]):
         for step in steps:
             if not isinstance(step, DNS_STEPS + PROVIDER_STEPS):
                 lanes.setdefault(step.name, []).append(step)
-        with limiter.urgent() if any(isinstance(s, DeleteRecord) for s in dns) else _nothing():
+        with limiter.urgent() if any(isinstance(s, DeleteRecord) for s in dns) else contextlib.nullcontext():
             await self._lane(dns)
         await self._lane(provider)
         await self._side_by_side(lanes)
@@ -378,11 +378,6 @@ class Application(Generic[R]):
         if status != self.resource.status:
             wire = status.wire()  # type: ignore[attr-defined]
             self.resource = await self.services.kube.write_status(self.resource, wire)
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def target_of(record: DropletRecord) -> Target:

@@ -179,7 +179,7 @@ async def report_problem(services: Services, resource: R, problem: Problem) -> R
 
 
 def planned(status: S, steps: Sequence[Step]) -> S:
-    """managementPolicy Observe: the status as it was, with the plan that is not carried out."""
+    """The status with the plan in words, whether it is carried out or, observed only, is not."""
     return status.model_copy(update={"plan": tuple(describe(step) for step in steps[:50])})
 
 

@@ -76,10 +76,8 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         if observing:
             plan = replace(plan, status=planned(pool.status, plan.steps), steps=(), waits=observed_waits(plan.steps))
         else:
-            status = plan.status.model_copy(
-                update={"droplets": application.arm(plan.status.droplets, plan.steps), "plan": _lines(plan)}
-            )
-            await application.remember(status)
+            armed = application.arm(plan.status.droplets, plan.steps)
+            await application.remember(planned(plan.status, plan.steps).model_copy(update={"droplets": armed}))
             await self._tell(pool, application.resource)
             await application.run(plan.steps)
         if plan.finished and self._endings.confirmed(pool.uid, world.now):
@@ -233,10 +231,6 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         for address in withdrawn & self._failing.keys():
             if all(isinstance(a, Answer) and address not in a.addresses for a in world.answers.values()):
                 self._services.metrics.failed_over(world.now - self._failing.pop(address))
-
-
-def _lines(plan: PoolPlan) -> tuple[str, ...]:
-    return tuple(describe(step) for step in plan.steps[:50])
 
 
 async def _zones(account: Account, age: float) -> Mapping[str, str] | Unknown:

@@ -8,7 +8,7 @@ from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
 from hasite.errors import LeadershipLost
 from hasite.machines.bootstrap import validate_user_data
-from hasite.plan.site import SitePlan, SiteWorld, hand_down_policies, members_of, plan_site, plan_site_removal
+from hasite.plan.site import SitePlan, SiteWorld, hand_down_policies, members_of, owns, plan_site, plan_site_removal
 from hasite.plan.status import Problem, site_report
 from hasite.plan.steps import describe
 from hasite.reconcilers.apply import Application, Machine, target_of
@@ -52,8 +52,8 @@ class SiteReconciler(OwningReconciler[HASite]):
         """Needs no credentials: the pool gives up at the same time as its site, not one after the other."""
         kube = self._services.kube
         pool = await kube.get(LoadBalancerPool, site.namespace, site.name)
-        owned = pool is not None and site.uid in {ref.get("uid") for ref in pool.metadata.get("ownerReferences", ())}
-        if pool is not None and owned and not pool.deleting and self._services.leadership.is_leader():
+        ours = pool is not None and owns(site, pool)
+        if pool is not None and ours and not pool.deleting and self._services.leadership.is_leader():
             await kube.delete(LoadBalancerPool, pool.namespace, pool.name, pool.uid)
 
     async def _reconcile(self, site: HASite, account: Account, observing: bool) -> Outcome:
@@ -66,9 +66,8 @@ class SiteReconciler(OwningReconciler[HASite]):
             plan = replace(plan, status=planned(site.status, plan.steps), steps=(), waits=observed_waits(plan.steps))
             await application.run(hand_down_policies(site, world.pool))
         else:
-            lines = tuple(describe(step) for step in plan.steps[:50])
             armed = application.arm(plan.status.droplets, plan.steps)
-            await application.remember(plan.status.model_copy(update={"droplets": armed, "plan": lines}))
+            await application.remember(planned(plan.status, plan.steps).model_copy(update={"droplets": armed}))
             await application.run(plan.steps)
         if plan.finished and self._endings.confirmed(site.uid, world.now):
             await services.kube.set_finalizer(application.resource, False)
