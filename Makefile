@@ -1,11 +1,12 @@
 # HASite: `make` alone lists what there is. Everything below needs Debian 12 (or later) and root for the local world.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test check scenarios format generate constraints warm e2e bench demo demo-drop demo-restore watch down
+.PHONY: help setup test check scenarios databases sim format generate constraints warm e2e bench demo demo-drop demo-restore watch down
 
 PY := .venv/bin/python
 # More processes than cores: most of its time is waiting for servers that it starts.
-FAST_SUITE = $(PY) -m pytest -q -n 4 --ignore=tests/scenarios
+FAST_SUITE = $(PY) -m pytest -q -n 4 --ignore=tests/scenarios --ignore=tests/databases
+STEPS ?= 1000000
 LOCATION ?= new-york
 HOW ?= power
 export PYTHONUNBUFFERED := 1
@@ -44,6 +45,12 @@ warm: setup ## once: control plane (ten minutes), machine image, package archive
 
 scenarios: setup ## whole stories and the crash matrix on simulators, minutes; HASITE_MATRIX=1: every point of it
 	$(PY) -m pytest -q -n 2 tests/scenarios
+
+databases: setup ## the drivers on real PostgreSQL and MariaDB servers, the guard's program as processes: minutes
+	$(PY) -m pytest -q -n 2 tests/databases
+
+sim: setup ## the guard's protocol: a million steps of simulated disasters (STEPS=…), all mutations of it caught
+	$(PY) -m tests.sim --steps $(STEPS)
 
 e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
 	$(PY) -m pytest -q e2e

@@ -31,7 +31,7 @@ RIGHTS: Final[tuple[Mapping[str, list[str]], ...]] = (
     {"apiGroups": ["hasite.dev"], "resources": ["hasites", "loadbalancerpools"], "verbs": ["create", "delete"]},
     # An owner reference with blockOwnerDeletion needs it where OwnerReferencesPermissionEnforcement is on.
     {"apiGroups": ["hasite.dev"], "resources": ["hasites/finalizers"], "verbs": ["update"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "patch"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
 )
 LEASE_RIGHTS: Final[tuple[Mapping[str, list[str]], ...]] = (

@@ -1,25 +1,21 @@
-"""Manifests and chart on a real API server: they are taken, and give the operator the rights it needs and no more.
+"""The manifests on a real API server: they are taken, and give the operator the rights it needs and no more.
 
-Needs no root. The chart is rendered by `helm`, and its test is skipped where there is none.
+Needs no root.
 """
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from e2e.world.controlplane import ControlPlane, tools
 
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "helm/hasite-operator"
 OPERATOR = "system:serviceaccount:hasite-system:hasite-operator"
 HERE, ELSEWHERE = "hasite-system", "shop"
 
@@ -101,47 +97,3 @@ def allowed(kubectl: Kubectl, verb: str, resource: str, namespace: str) -> bool:
     answer = kubectl("auth", "can-i", verb, resource, *flags, "-n", namespace, f"--as={OPERATOR}")
     assert answer.stdout.strip() in ("yes", "no"), answer.stderr
     return str(answer.stdout).strip() == "yes"
-
-
-def rendered(*values: str) -> str:
-    """The chart as helm renders it."""
-    helm = shutil.which("helm")
-    if helm is None:
-        pytest.skip("there is no helm here to render the chart with")
-    settings = [argument for value in values for argument in ("--set", value)]
-    command = [helm, "template", "hasite", str(CHART), "--namespace", HERE, *settings]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.mark.parametrize(
-    "values",
-    [(), ("watchNamespaces={shop,blog}", "operatorCIDRs={192.0.2.0/24}", "image.tag=1.2.3"), ("crds.install=false",)],
-)
-def test_the_chart_renders_what_the_api_server_takes(installed: Kubectl, values: tuple[str, ...]) -> None:
-    documents = [document for document in yaml.safe_load_all(rendered(*values)) if document]
-    text = yaml.safe_dump_all(document for document in documents if _exists(document))
-    result = installed(
-        "apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-f", "-", stdin=text
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def _exists(document: dict[str, Any]) -> bool:
-    """Namespaces that only the values name are not there."""
-    return bool(document["metadata"].get("namespace", HERE) == HERE)
-
-
-def test_the_chart_runs_the_pod_that_the_manifests_run(kubectl: Kubectl) -> None:
-    def container(text: str) -> dict[str, Any]:
-        found = next(each for each in yaml.safe_load_all(text) if each and each["kind"] == "Deployment")
-        first: dict[str, Any] = found["spec"]["template"]["spec"]["containers"][0]
-        return {key: first[key] for key in first.keys() - {"env", "image", "imagePullPolicy"}}
-
-    assert container(rendered()) == container(kubectl("kustomize", str(ROOT / "manifests")).stdout)
-
-
-def test_with_watch_namespaces_no_right_holds_in_the_whole_cluster() -> None:
-    documents = [each for each in yaml.safe_load_all(rendered("watchNamespaces={shop,blog}")) if each]
-    assert "ClusterRoleBinding" not in {each["kind"] for each in documents}
-    bound = {each["metadata"]["namespace"] for each in documents if each["kind"] == "RoleBinding"}
-    assert bound == {"shop", "blog", HERE}

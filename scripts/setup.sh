@@ -12,8 +12,10 @@ PACKAGES=(
     mmdebstrap systemd-container nftables apt-utils   # machines and their network
     knot knot-dnsutils                                # authoritative name servers
     haproxy openssh-server                            # contract tests of the fast suite
+    buildah                                           # the container image
+    postgresql mariadb-server mariadb-backup          # drivers of databases
 )
-SERVICES=(knot haproxy ssh)
+SERVICES=(knot haproxy ssh postgresql mariadb)
 POLICY=/usr/sbin/policy-rc.d
 STAMP=.venv/setup.sum
 
@@ -24,6 +26,10 @@ missing_packages() {
     for package in "${PACKAGES[@]}"; do
         dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
     done
+}
+
+package_of() {
+    case "$1" in ssh) echo openssh-server ;; mariadb) echo mariadb-server ;; *) echo "$1" ;; esac
 }
 
 # Packages must not start servers on the machine of whoever tries this: nothing runs but what the local world starts.
@@ -47,7 +53,7 @@ install_packages() {
         install --no-install-recommends "${missing[@]}" >/dev/null
     local service
     for service in "${SERVICES[@]}"; do
-        if [[ -d /run/systemd/system && " ${missing[*]} " == *" ${service/#ssh/openssh-server} "* ]]; then
+        if [[ -d /run/systemd/system && " ${missing[*]} " == *" $(package_of "$service") "* ]]; then
             systemctl disable --quiet "$service" || true
         fi
     done

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.bench.figures import Figure, as_table, packet_loss, site_figures
+from e2e.bench.memory import memory
 from e2e.bench.scale import at_rest
 from e2e.world.world import ROOT
 
@@ -25,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rest", type=float, default=300.0, help="seconds at rest")
     parser.add_argument("--loss-minutes", type=float, default=5.0, help="minutes of packet loss; 0: none")
     parser.add_argument("--scale-minutes", type=float, default=20.0, help="simulated minutes with 100 sites")
-    parser.add_argument("--only", choices=("site", "scale", "loss"), help="one part")
+    parser.add_argument("--memory-sites", type=int, default=100, help="sites of the operator whose memory is measured")
+    parser.add_argument("--memory-interval", default="1s", help="of their probes; the default takes most of a core")
+    parser.add_argument("--only", choices=("site", "scale", "memory", "loss"), help="one part")
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args(argv)
     figures: list[Figure] = []
@@ -33,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures += asyncio.run(site_figures(options.runs, options.rest))
     if options.only in (None, "scale"):
         figures += [*at_rest(1, 3600), *at_rest(100, options.scale_minutes * 60)]
+    if options.only in (None, "memory"):
+        figures += asyncio.run(memory(options.memory_sites, options.rest, options.memory_interval))
     if options.only in (None, "loss") and options.loss_minutes:
         figures += asyncio.run(packet_loss(options.loss_minutes * 60, 5.0))
     kept = _keep(figures)

@@ -119,13 +119,13 @@ async def lab(site: Mapping[str, Any]) -> AsyncIterator[Lab]:
         await world.kubectl("create", "namespace", namespace)
         await world.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(secret))
         made = Lab(world, operator, site)
-        await _leading(made)
+        await leading(made)
         yield made
     finally:
         await world.stop()
 
 
-async def _leading(made: Lab) -> None:
+async def leading(made: Lab) -> None:
     """The operator leads: what is measured is not its start."""
     async with asyncio.timeout(60):
         while True:

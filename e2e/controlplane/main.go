@@ -1,5 +1,5 @@
-// Command hasite-controlplane holds a Kubernetes control plane and its client in one file:
-// etcd, kube-apiserver, kube-controller-manager and kubectl, each a sub-command.
+// Command hasite-controlplane holds a Kubernetes control plane and its clients in one file:
+// etcd, kube-apiserver, kube-controller-manager, kubectl and helm, each a sub-command.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 			return
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: hasite-controlplane etcd|kube-apiserver|kube-controller-manager|kubectl [flags]")
+	fmt.Fprintln(os.Stderr, "usage: hasite-controlplane etcd|kube-apiserver|kube-controller-manager|kubectl|helm [flags]")
 	os.Exit(2)
 }
 
@@ -48,6 +48,8 @@ func run(name string) bool {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlutil.CheckErr(err)
 		}
+	case "helm":
+		runHelm()
 	default:
 		return false
 	}

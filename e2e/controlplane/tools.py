@@ -1,6 +1,7 @@
 """Finds the programs of a control plane: those under KUBEBUILDER_ASSETS, else the one built from Go modules."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def tools(progress: Progress) -> Tools:
         controller_manager=(str(program), "kube-controller-manager"),
         kubectl=(str(program.with_name("kubectl")),),
     )
+
+
+def helm(progress: Progress) -> Argv:
+    """Helm: the one on PATH where KUBEBUILDER_ASSETS says that nothing should be built, else a part of what is built.
+
+    Raises BuildError.
+    """
+    if os.environ.get("KUBEBUILDER_ASSETS") and (found := shutil.which("helm")):
+        return (found,)
+    return (str(build(progress)), "helm")
 
 
 def tools_in(assets: Path) -> Tools:

@@ -12,8 +12,8 @@ import pytest_asyncio
 from e2e.site import WITHDRAWN, Stage, manifest
 from e2e.world.world import World
 
-PREFIX = "hse-"
-DIRECTORY = Path("/run/hasite-e2e")
+PREFIX = os.environ.get("HASITE_E2E_PREFIX", "hse-")
+DIRECTORY = Path("/run/hasite-e2e" if PREFIX == "hse-" else f"/run/hasite-e2e-{PREFIX.strip('-')}")
 SHOP = "shop"
 
 _stages: list[Stage] = []

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
+import pytest
 import pytest_asyncio
 
+from e2e import figures
 from e2e.scenarios.conftest import SHOP
 from e2e.site import Stage, eventually, manifest, user_data
+from e2e.world.cloud.state import Droplet
 
 DOMAIN = "shop.example.com"
 HOST_KEY = "/etc/ssh/hasite_host_ed25519_key"
+LIBRARY = "/usr/lib/x86_64-linux-gnu/liblua5.3.so.0"
 RESTART_SSH = "systemctl stop ssh; pkill -x sshd; systemctl start ssh"
 
 BROKEN = {
@@ -76,6 +81,59 @@ async def test_a_full_disk_is_reported_and_the_other_location_goes_on(shop: Stag
         await shop.world.machines.free_disk(full.id)
         await shop.until_ready(SHOP)
         assert await _has(shop, full.id, "fall 3")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why `haproxy -c` refuses what was rendered: how that comes about and passes, and what HAProxy says to it."""
+
+    comes: str
+    goes: str
+    words: str
+
+
+CAUSES = {
+    "its account is not there": Cause(
+        "sed -i s/^haproxy:/stray:/ /etc/passwd", "sed -i s/^stray:/haproxy:/ /etc/passwd", "cannot find user id for"
+    ),
+    "a library of its own is missing": Cause(
+        f"mv {LIBRARY} /root/", f"mv /root/liblua5.3.so.0 {LIBRARY}", "error while loading shared libraries: liblua"
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
+async def test_a_configuration_that_haproxy_refuses_leaves_the_running_one_and_the_other_location(
+    shop: Stage, cause: Cause
+) -> None:
+    (here,), (there,) = [await shop.droplets(SHOP, "lb", each) for each in ("new-york", "amsterdam")]
+    addresses = await shop.addresses(SHOP)
+    before, fall = await _running(shop, here), 4 if "fall 3" in await _config(shop, here) else 3
+    async with shop.visitors(DOMAIN):
+        await shop.on(here, "sh", "-c", cause.comes)
+        try:
+            await shop.patch(SHOP, {"app": {"healthCheck": {"fall": fall}}})
+            await shop.until_condition(SHOP, "Stalled", "ConfigurationRejected", here.name, cause.words)
+            await eventually(
+                lambda: _has(shop, there.id, f"fall {fall}"), 30, "the other one has the new configuration"
+            )
+            assert await _running(shop, here) == before
+            assert shop.watcher.holds(DOMAIN, *addresses)
+        finally:
+            await shop.on(here, "sh", "-c", cause.goes)
+        figures.record(
+            "a configuration that HAProxy refused, its cause gone: until Ready", await shop.until_ready(SHOP)
+        )
+        assert await _has(shop, here.id, f"fall {fall}")
+
+
+async def _running(stage: Stage, droplet: Droplet) -> tuple[str, str]:
+    """What is on the disk, and which processes serve."""
+    return await _config(stage, droplet), await stage.on(droplet, "pgrep", "-x", "haproxy")
+
+
+async def _config(stage: Stage, droplet: Droplet) -> str:
+    return await stage.on(droplet, "cat", "/etc/haproxy/haproxy.cfg")
 
 
 async def _has(stage: Stage, droplet: int, words: str) -> bool:

@@ -1,14 +1,25 @@
 """Trouble with the provider's API: it is waited out, said, and never the cause of a purchase or a deletion."""
 
 import asyncio
+import contextlib
+import os
 import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from hasite.clouds.transport import PER_PAGE
 
 from e2e import figures
 from e2e.scenarios.conftest import SHOP
 from e2e.site import Stage, eventually, manifest
+from e2e.world.cloud.state import Droplet
 from e2e.world.world import TOKEN
 
 DOMAIN = "shop.example.com"
+CONFIG = "/etc/haproxy/haproxy.cfg"
+AWAY = 600.0 if os.environ.get("HASITE_E2E_LONG") == "1" else 120.0
+"""Seconds for which the provider's API is away."""
 
 
 def deletions(stage: Stage, since: float) -> list[str]:
@@ -40,6 +51,116 @@ async def test_lists_that_are_empty_by_mistake_delete_nothing(shop: Stage) -> No
     shop.world.cloud.faults.clear()
     assert not deletions(shop, since)
     assert {d.id for d in await shop.droplets(SHOP)} == before
+
+
+@contextlib.contextmanager
+def many_neighbours(stage: Stage) -> Iterator[None]:
+    """A page of other sites' droplets in the account, listed before ours, which so are all on page 2."""
+    droplets = stage.world.cloud.state.droplets
+    ours, some = dict(droplets), next(iter(droplets.values()))
+    others = {
+        number: replace(some, id=number, name=f"neighbour-{number}", tags=["hasite"], machine=False, user_data="")
+        for number in range(1, PER_PAGE + 1)
+    }
+    droplets.clear()
+    droplets.update(others | ours)
+    try:
+        yield
+    finally:
+        for number in others:
+            del droplets[number]
+
+
+async def look_afresh(stage: Stage) -> str:
+    """Changes the spec, so that the operator looks at everything; returns the words in HAProxy's configuration."""
+    site = await stage.get("hasite", SHOP)
+    assert site
+    rise = 4 if site["spec"]["app"]["healthCheck"]["rise"] == 5 else 5  # no peer has that
+    await stage.patch(SHOP, {"app": {"healthCheck": {"rise": rise}}})
+    return f"rise {rise} "
+
+
+def writes(stage: Stage, since: float) -> list[str]:
+    return [f"{c.method} {c.path}" for c in stage.world.cloud.journal if c.method != "GET" and c.at >= since]
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"), [("error-before", 2), ("reset-before", 2), ("short-list", 2), ("last-page", 1)], ids=str
+)
+async def test_a_list_of_droplets_that_fails_or_is_short_on_page_2_changes_nothing(
+    shop: Stage, kind: str, page: int
+) -> None:
+    since, addresses = time.time(), await shop.addresses(SHOP)
+    with many_neighbours(shop):
+        fault = shop.world.cloud.faults.fail(kind, method="GET", path="/v2/droplets", page=page, count=None)
+        try:
+            await look_afresh(shop)
+            await eventually(lambda: fault.hits, 20, "the list was asked for")
+            await asyncio.sleep(3)
+        finally:
+            shop.world.cloud.faults.clear()
+        await shop.until_ready(SHOP)
+        assert not writes(shop, since)
+        assert shop.watcher.holds(DOMAIN, *addresses)
+
+
+SILENCE = {"reset-before": 30.0, "hang-before": 150.0}
+"""How an API may be away, and within how many seconds load balancers are put right meanwhile. Of a silent one each
+listing is waited for, for 10 to 15 s, one after the other: two in a site's reconcile, three in each of its pool's."""
+
+
+@pytest.mark.timeout(AWAY + 600)
+async def test_an_api_that_is_away_for_minutes_is_missed_by_nobody_who_does_not_need_it(shop: Stage) -> None:
+    """First it refuses connections, then it takes requests and says nothing. HAProxy is looked after all the while."""
+    since, balancers, said = time.time(), await shop.droplets(SHOP, "lb"), set[str]()
+    faults = shop.world.cloud.faults
+    async with shop.visitors(DOMAIN), listening(shop, said):
+        for kind, bound in SILENCE.items():
+            until = time.monotonic() + AWAY / 2
+            away = faults.fail(kind, count=None)
+            try:
+                await put_right(shop, balancers, kind, bound)
+                assert away.hits
+                await asyncio.sleep(max(0.0, until - time.monotonic()))
+            finally:
+                faults.clear()
+        figures.record(f"the API was away for {AWAY:g} s: until Ready", await shop.until_ready(SHOP))
+    print("\n".join(f"  said: {each}" for each in sorted(said)))
+    assert any(each.startswith("hasite False") and "cannot be seen: droplets.list" in each for each in said), said
+    assert not writes(shop, since)
+
+
+async def put_right(stage: Stage, balancers: Sequence[Droplet], kind: str, bound: float) -> None:
+    """A change of the spec reaches every load balancer, and what is edited by hand on one is put back."""
+    wanted = await look_afresh(stage)
+    _, took = await eventually(lambda: in_force(stage, balancers, wanted), bound, "the change is on every machine")
+    figures.record(f"HAProxy's configuration changed while the API is away, {kind}", took, bound)
+    await stage.on(balancers[0], "sed", "-i", f"s/{wanted}/rise 9 /", CONFIG)
+    _, took = await eventually(lambda: in_force(stage, balancers, wanted), bound, "haproxy.cfg is put back")
+    figures.record(f"haproxy.cfg edited while the API is away, {kind}", took, bound)
+
+
+async def in_force(stage: Stage, balancers: Sequence[Droplet], words: str) -> bool:
+    """Whether the words are in what each load balancer holds."""
+    return all([words in await stage.on(each, "cat", CONFIG) for each in balancers])
+
+
+@contextlib.asynccontextmanager
+async def listening(stage: Stage, said: set[str]) -> AsyncIterator[None]:
+    """Collects what the Ready conditions of a site and its pool say."""
+
+    async def listen() -> None:
+        while True:
+            for kind in ("hasite", "pool"):
+                found = await stage.condition(SHOP, "Ready", kind)
+                said.add(f"{kind} {found.get('status')} {found.get('reason')}: {found.get('message')}")
+            await asyncio.sleep(0.5)
+
+    listener = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        listener.cancel()
 
 
 async def test_an_api_that_refuses_everything_for_a_minute_changes_nothing(shop: Stage) -> None:

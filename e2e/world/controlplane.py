@@ -17,10 +17,10 @@ import aiohttp
 from e2e.controlplane.build import build
 from e2e.controlplane.credentials import HOST, Settings, token_file, write_kubeconfig, write_private, write_signing_key
 from e2e.controlplane.toolchain import BuildError
-from e2e.controlplane.tools import Tools, tools
+from e2e.controlplane.tools import Tools, helm, tools
 from e2e.world.processes import Processes
 
-__all__ = ["ADMIN", "OPERATOR", "BuildError", "ControlPlane", "StartError", "Tools", "build", "tools"]
+__all__ = ["ADMIN", "OPERATOR", "BuildError", "ControlPlane", "StartError", "Tools", "build", "helm", "tools"]
 
 ADMIN = "admin"
 OPERATOR = "hasite-operator"

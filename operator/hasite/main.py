@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Final, NoReturn
 
 from hasite import logs, reconcilers
@@ -58,6 +59,7 @@ class _Parts:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 after SIGTERM or SIGINT, 1 when the Lease was lost, 2 for a setting that can't be used."""
     parser = argparse.ArgumentParser(prog="hasite-operator", description="The HASite operator.")
+    parser.add_argument("--version", action="version", version=version("hasite-operator"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_flags(commands.add_parser("run", help="run the operator"))
     try:
@@ -71,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def start(config: Config, build: Build) -> int:
     """Runs the operator with the given reconcilers until it is told to end."""
     logs.configure(config.log)
+    # asyncssh asks who runs it, and a container's user has no entry in passwd(5).
+    os.environ.setdefault("LOGNAME", "hasite")
     try:
         return asyncio.run(_operate(config, build))
     except Permanent as error:

@@ -148,7 +148,15 @@ SITE: Final = [
     *LOCATIONS,
     *under("loadBalancers", TIER),
     *under("app", APP),
-    *reference("databaseRef", required=False),
+    Case("database.name", "required", "shop", GONE),
+    Case("database.name", "pattern", "shop.orders-2", "Shop"),
+    Case("database.name", "maxLength", "a" * 253, "a" * 254),
+    Case("database.database", "required", "shop", GONE),
+    Case("database.database", "pattern", "shop_2", "shop-2"),
+    Case("database.database", "maxLength", "d" * 63, "d" * 64),
+    Case("database.user", "required", "shop", GONE),
+    Case("database.user", "pattern", "_shop", "shop; --"),
+    Case("database.user", "maxLength", "u" * 32, "u" * 33),
 ]
 
 
@@ -197,6 +205,37 @@ POOL: Final = [
     *under("backends.servers[0]", SERVER),
 ]
 
+PIN: Final = {"packages": "*", "pin": "release a=unstable", "priority": 100}
+APT_LINE: Final = "deb https://repo.example.com/apt bookworm main"
+INSTALLATION: Final = [
+    Case("installation.sources", "maxItems", [APT_LINE] * 10, [APT_LINE] * 11),
+    Case("installation.sources[0]", "pattern", "deb [signed-by=/a.gpg trusted=yes] http://e/ ./", "http://e ./"),
+    Case("installation.sources[0]", "maxLength", f"deb {'a' * 506} b", f"deb {'a' * 507} b"),
+    Case("installation.keys", "maxItems", ["mQ=="] * 5, ["mQ=="] * 6),
+    Case("installation.keys[0]", "pattern", "mQ==", "-----BEGIN"),
+    Case("installation.keys[0]", "maxLength", "m" * 16384, "m" * 16385),
+    Case("installation.pins", "maxItems", [PIN] * 20, [PIN] * 21),
+    Case("installation.pins[0].packages", "required", "mysql-*", GONE),
+    Case("installation.pins[0].packages", "pattern", "mysql-* libstdc++6", "MySQL"),
+    Case("installation.pins[0].packages", "maxLength", "m" * 512, "m" * 513),
+    Case("installation.pins[0].pin", "required", "origin repo.example.com", GONE),
+    Case("installation.pins[0].pin", "pattern", "release a=unstable,n=sid", "a=unstable"),
+    Case("installation.pins[0].pin", "maxLength", f"origin {'a' * 121}", f"origin {'a' * 122}"),
+    Case("installation.pins[0].priority", "required", 990, GONE),
+    *number("installation.pins[0].priority", -1, 1001),
+]
+
+AVAILABLE: Final = (
+    "the distribution must have this version: postgresql 15 or mariadb 10.11 (debian-12-x64), postgresql 17 or "
+    "mariadb 11.8 (debian-13-x64); anything else needs an image and an installation"
+)
+
+
+def packaged(engine: str, version: str, **changes: Any) -> dict[str, Any]:
+    """From the distribution's own packages."""
+    return {"engine": engine, "version": version, "image": GONE, "installation": GONE, **changes}
+
+
 DATABASE: Final = [
     *CREDENTIALS,
     *LOCATIONS,
@@ -207,10 +246,31 @@ DATABASE: Final = [
     Case("version", "required", "17", GONE),
     Case("version", "pattern", "10.11", "latest"),
     Case("version", "maxLength", "12345678", "123456789"),
+    Case("version", "this field is immutable", "17", "15", before="17"),
     Case("topology", "enum", "PrimaryReplica", "Ring"),
     Case("topology", "this field is immutable", "PrimaryReplica", "PrimaryPrimary", before="PrimaryReplica"),
     Case("durability", "enum", "asynchronous", "none"),
     *span("maximumLag", "0s", "1h", "0s", "1h1s"),
+    *span("failover.ttl", "2s", "1m", "2s", "1999ms"),
+    Case("failover", "ttl is immutable", {"ttl": "3s"}, {"ttl": "4s"}, before={"ttl": "3s"}),
+    *span("progressDeadline", "1m", "24h", "24h", "59s"),
+    Case("degradedWrites", "enum", "allow", "maybe"),
+    Case("managementPolicy", "enum", "Observe", "Watch"),
+    Case("deletionPolicy", "enum", "Delete", "Keep"),
+    *slug("size", "s-1vcpu-2gb"),
+    *slug("image", "123456789"),
+    Case("access.cidrs", "maxItems", ["192.0.2.0/24"] * 50, ["192.0.2.0/24"] * 51),
+    Case("access.cidrs[0]", "pattern", "2001:db8::/32", "192.0.2.0"),
+    Case("access.cidrs[0]", "maxLength", "0" * 45 + "/128", "0" * 46 + "/128"),
+    Case("access.tags", "maxItems", ["t"] * 5, ["t"] * 6),
+    Case("access.tags[0]", "pattern", "hasite:app:1", "an app"),
+    Case("access.tags[0]", "maxLength", "t" * 255, "t" * 256),
+    *INSTALLATION,
+    Case("promote.location", "required", "a", GONE),
+    Case("promote.location", "pattern", "b", "B"),
+    Case("promote.location", "maxLength", "a", "a" * 21),
+    Case("promote.epoch", "required", 1, GONE),
+    *number("promote.epoch", 1, 2**53),
     Case(
         "databases",
         "maxItems",
@@ -231,6 +291,7 @@ DATABASE: Final = [
         [{"name": f"u{n}"} for n in range(51)],
     ),
     Case("users", "duplicate", [{"name": "owner"}], [{"name": "owner"}] * 2),
+    Case("users[1].name", "this user's name is kept for the system", "reader", "hasite_operator"),
     Case("users[1].name", "required", "reader", GONE),
     Case("users[1].name", "pattern", "_reader", "Reader"),
     Case("users[1].name", "maxLength", "u" * 32, "u" * 33),
@@ -261,6 +322,21 @@ DATABASE: Final = [
         {"engine": "mysql", "topology": "PrimaryReplica", "writeRouting": "local"},
     ),
     Case("", "primaryLocation must be one of locations", {"primaryLocation": "b"}, {"primaryLocation": "c"}),
+    Case(
+        "",
+        "promote.location must be one of locations",
+        {"promote": {"location": "b", "epoch": 1}},
+        {"promote": {"location": "c", "epoch": 1}},
+    ),
+    *[
+        Case("", AVAILABLE, accepted, rejected)
+        for accepted, rejected in (
+            (packaged("postgresql", "15"), packaged("postgresql", "16")),
+            (packaged("postgresql", "17", image="debian-13-x64"), packaged("postgresql", "17", image="debian-12-x64")),
+            (packaged("mariadb", "10.11"), packaged("mysql", "8.4")),
+            (packaged("mysql", "8.4", image="ubuntu-24-04-x64"), {"engine": "mysql", "image": GONE}),
+        )
+    ],
     *[
         Case(
             "",
@@ -283,6 +359,7 @@ def _spec(**changes: Any) -> dict[str, Any]:
     return {"credentialsRef": {"name": "digitalocean"}, "locations": placed(), **changes}
 
 
+_USE: Final = {"name": "shop", "database": "shop", "user": "shop"}
 _APP = {"port": 8080, "userData": "#!/bin/sh\n", "healthCheck": {}}
 _DATABASE: Final[dict[str, Any]] = _spec(
     engine="postgresql",
@@ -290,10 +367,14 @@ _DATABASE: Final[dict[str, Any]] = _spec(
     databases=[{"name": "shop", "owner": "owner"}],
     users=[{"name": "owner"}, {"name": "reader", "passwordRef": {"name": "reader"}}],
     parameters={},
+    access={"cidrs": ["192.0.2.0/24"], "tags": ["web"]},
+    promote={"location": "b", "epoch": 7},
+    image="debian-13-x64",
+    installation={"sources": [APT_LINE], "keys": ["mQ=="], "pins": [PIN]},
     witness={"location": "c", "region": "fra1"},
 )
 BASE: Final[Mapping[str, dict[str, Any]]] = {
-    "HASite": _spec(domain="shop.example.com", app=_APP, databaseRef={"name": "shop"}, dns={}),
+    "HASite": _spec(domain="shop.example.com", app=_APP, database=_USE, dns={}),
     "LoadBalancerPool": _spec(domain="shop.example.com", backends={"port": 8080, "servers": [server(1)]}, dns={}),
     "ReplicatedDatabase": _DATABASE,
 }
@@ -317,7 +398,7 @@ def spec_with(kind: str, path: str, value: Any) -> dict[str, Any]:
     """The accepted spec of the kind with another value at the path; at "" its fields are laid over the spec."""
     spec: dict[str, Any] = copy.deepcopy(BASE[kind])
     if not path:
-        return {**spec, **value}
+        return {name: each for name, each in {**spec, **value}.items() if each is not GONE}
     *steps, last = [int(step) if step.isdigit() else step for step in re.findall(r"\w+", path)]
     node: Any = spec
     for step in steps:

@@ -6,7 +6,11 @@ from typing import Final
 from tests.api.cases import TABLE
 
 NASTY: Final = ["\n", "\r", "\t", "\x00", '"', "'", "`", "{", "}", "#", "\\", "$", ";", " ", "\u2028", "a" * 10_000]
-MAY_HOLD: Final = {"spec.parameters{}": "`$; \u2028"}
+MAY_HOLD: Final = {
+    "spec.parameters{}": "`$; \u2028",
+    "spec.installation.sources[]": " ",
+    "spec.installation.pins[].packages": " ",
+}
 """Database settings are quoted by whoever writes them; what could end the quotes or the line is refused."""
 
 STRINGS: Final = [(kind, case) for kind, case in TABLE if case.keyword == "pattern"]

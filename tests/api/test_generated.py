@@ -10,8 +10,9 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from hasite.api import HASite, LoadBalancerPool
+from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import seconds
+from hasite.plan.connection import ENVIRONMENT_PATH
 from pydantic import ValidationError
 
 from tools.crds import KINDS, definition
@@ -56,6 +57,24 @@ def test_the_site_example_is_a_valid_site_at_two_datacentres() -> None:
     assert [location.region for location in spec.locations] == ["nyc3", "ams3"]
     assert spec.credentials_ref.name == secret["metadata"]["name"]
     assert {secret["metadata"]["namespace"], site["metadata"]["namespace"]} == {namespace["metadata"]["name"]}
+
+
+def test_the_database_example_is_a_site_that_uses_the_database_beside_it() -> None:
+    namespace, secret, database, site = documents("database.yaml")
+    spec, used = ReplicatedDatabase.model_validate(database).spec, HASite.model_validate(site).spec.database
+    assert used is not None
+    assert used.name == database["metadata"]["name"]
+    assert used.database in {each.name for each in spec.databases}
+    assert used.user in {each.name for each in spec.users}
+    assert {each["metadata"]["namespace"] for each in (secret, database, site)} == {namespace["metadata"]["name"]}
+
+
+def test_the_app_of_the_database_example_waits_for_its_environment_file_and_is_valid_python() -> None:
+    user_data = yaml.safe_load(documents("database.yaml")[3]["spec"]["app"]["userData"])
+    files = {file["path"]: file["content"] for file in user_data["write_files"]}
+    compile(files["/usr/local/lib/orders/server.py"], "server.py", "exec")
+    assert f"PathExists={ENVIRONMENT_PATH}" in files["/etc/systemd/system/orders.path"]
+    assert f"EnvironmentFile={ENVIRONMENT_PATH}" in files["/etc/systemd/system/orders.service"]
 
 
 def test_the_pool_example_is_a_valid_pool_with_given_servers() -> None:

@@ -18,6 +18,7 @@ from tests.contract.local_machine import LocalSession, install_systemctl
 from tests.contract.sshd import free_port
 from tests.contract.web import App, eventually, fetch
 
+UNSEEN = ProxyView(installed=True, config_sha256=None, active=False, enabled=False)
 HOSTS = {"a": "127.0.1.1", "b": "127.0.1.2", "c": "127.0.1.3"}
 
 
@@ -29,6 +30,8 @@ class Bench:
     session: Session
     app_port: int = 8080
     unhealthy: set[str] = field(default_factory=set)
+    term: tuple[str, int] = ("", 0)
+    """Of whoever delivers."""
 
     def model(self, peers: tuple[str, ...] = (), **states: str) -> ProxyModel:
         """Upstreams by state, for example ``a="Active"``; a state that ends with "+" is of a backup."""
@@ -40,7 +43,7 @@ class Bench:
         return ProxyModel("lb", "ams", "shop.example.com", self.app_port, upstreams, check, peers, 0.25, 0.2, 5.0)
 
     async def deliver(self, peers: tuple[str, ...] = (), **states: str) -> Delivered | Rejected:
-        return await self.proxy.deliver(self.session, self.proxy.render(self.model(peers, **states)))
+        return await self.proxy.deliver(self.session, self.proxy.render(self.model(peers, **states)), self.term)
 
     async def serving(self, peers: tuple[str, ...] = (), **states: str) -> ProxyView:
         """Delivered, and every server that is healthy is up."""
@@ -51,11 +54,15 @@ class Bench:
     async def observe(self) -> ProxyView:
         return await self.proxy.observe(self.session)
 
+    async def health(self) -> ProxyView:
+        """What is waited for is asked for so: it costs the machine no process."""
+        return await self.proxy.health(self.session, UNSEEN)
+
     async def sees(self, *names: str) -> bool:
-        return {name for name, server in (await self.observe()).servers.items() if server.up} == set(names)
+        return {name for name, server in (await self.health()).servers.items() if server.up} == set(names)
 
     async def sees_peers(self, expected: dict[str, bool]) -> bool:
-        return (await self.observe()).peers == expected
+        return (await self.health()).peers == expected
 
     async def break_health(self, name: str) -> None:
         """The app server fails its checks from now on."""
@@ -102,7 +109,7 @@ class Lab(Bench):
         return await self.proxy.deliver(self.session, bad)
 
     async def observe_sessions(self, name: str, count: int) -> bool:
-        return (await self.observe()).servers[name].sessions == count
+        return (await self.health()).servers[name].sessions == count
 
     async def has_old_processes(self, count: int) -> bool:
         return (await self.observe()).old_processes == count

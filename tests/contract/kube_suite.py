@@ -108,6 +108,19 @@ class KubeSuite:
         await user.create(site(user.namespace, "blog"))
         assert {each.name for each in await kube.list(HASite) if each.namespace == user.namespace} == {"blog", "shop"}
 
+    async def test_a_patch_of_a_spec_leaves_the_rest_of_it_and_null_takes_away(self, kube: Kube, user: User) -> None:
+        found = await self.existing(kube, user)
+        patched = await kube.patch_spec(found, {"app": {"drain": "3s"}})
+        assert (patched.spec.app.drain, patched.spec.app.port) == ("3s", found.spec.app.port)
+        assert (patched.spec.domain, patched.generation) == (found.spec.domain, found.generation + 1)
+        assert (await kube.patch_spec(patched, {"app": {"drain": None}})).spec.app.drain == found.spec.app.drain
+
+    async def test_a_spec_is_not_patched_over_a_change_that_was_not_seen(self, kube: Kube, user: User) -> None:
+        seen = await self.existing(kube, user)
+        await kube.patch_spec(seen, {"managementPolicy": "Observe"})
+        with pytest.raises(Conflict):
+            await kube.patch_spec(seen, {"managementPolicy": "Manage"})
+
     async def test_a_status_is_replaced_as_a_whole(self, kube: Kube, user: User) -> None:
         found = await self.existing(kube, user)
         found = await kube.write_status(found, {"observedGeneration": 1, "published": "192.0.2.1"})

@@ -79,6 +79,8 @@ def running_sshd(root: Path) -> Iterator[Sshd]:
         f"Port {server.port}\nListenAddress 127.0.0.1\nPidFile {root}/sshd.pid\n"
         f"AuthorizedKeysFile {root}/authorized_keys\nPermitRootLogin prohibit-password\n"
         "PasswordAuthentication no\nUsePAM no\nStrictModes no\n"
+        # bash reads root's own .bashrc for sshd, unless it believes to have been started by another shell.
+        "SetEnv SHLVL=1\n"
     )
     server.start()
     try:

@@ -11,7 +11,7 @@ from hasite.clouds.accounts import Accounts
 from hasite.clouds.digitalocean import DigitalOcean
 from hasite.clouds.objects import droplet_from
 from hasite.clouds.transport import Operation
-from hasite.errors import Conflict, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
+from hasite.errors import Conflict, HasiteError, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
 from hasite.plan.world import Droplet
 
 from e2e.world.cloud import UNLIMITED, Cloud, Kind, RateLimits, serve
@@ -178,6 +178,21 @@ async def test_a_droplet_that_cannot_be_read_fails_the_list_and_makes_a_create_u
             await driver.droplets(0.0)
         with pytest.raises(Unclear):
             await driver.create_droplet(SPEC)
+
+
+async def test_no_word_of_an_answer_reaches_a_person_with_a_control_character_or_at_any_length() -> None:
+    async def rude(request: web.Request) -> web.StreamResponse:
+        words = "\x1b]0;mine\x07\r\n\u202e" + "x" * 100_000
+        if request.method == "POST":
+            return web.json_response({"id": "unprocessable_entity", "message": words}, status=422)
+        return web.json_response({"droplets": [{"id": 1, "status": words}], "meta": {"total": 1}})
+
+    async with answering(rude) as driver:
+        for call in (driver.create_droplet(SPEC), driver.droplets(0.0)):
+            with pytest.raises(HasiteError) as caught:
+                await call
+            assert str(caught.value).isprintable()
+            assert len(str(caught.value)) < 600
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -1,7 +1,8 @@
 """The table of answers that are no success."""
 
 import pytest
-from hasite.clouds.refusals import Effect, Gone, no_answer, refusal, seconds_to_wait
+from hasite.clouds.refusals import MOST_WORDS, Effect, Gone, no_answer, refusal, seconds_to_wait
+from hasite.clouds.transport import Operation, malformed
 from hasite.errors import HasiteError, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
 
 NOT_FOUND = {"id": "not_found", "message": "The resource you were accessing could not be found."}
@@ -41,6 +42,22 @@ def test_the_words_of_the_api_reach_the_error() -> None:
     assert isinstance(error, Permanent)
     assert error.reason == "InvalidRequest"
     assert "no such size" in str(error)
+
+
+CLEARS_A_TERMINAL = "no\x1b[2J such\nsize\u202e" + "!" * 10_000
+FIT_TO_BE_SHOWN = "droplets.create: no[2J such size" + "!" * (MOST_WORDS - len("no[2J such size"))
+
+
+@pytest.mark.parametrize("status", [401, 404, 408, 409, 422, 429, 500])
+@pytest.mark.parametrize("effect", Effect)
+def test_words_of_the_api_become_one_short_line_of_printable_text(status: int, effect: Effect) -> None:
+    body = {"id": "not_found", "message": CLEARS_A_TERMINAL}
+    assert str(refusal("droplets.create", effect, status, body, 0.0)) == FIT_TO_BE_SHOWN
+
+
+def test_so_do_those_about_an_answer_that_did_not_come_or_cannot_be_read() -> None:
+    assert str(no_answer("droplets.create", CREATE, CLEARS_A_TERMINAL)) == FIT_TO_BE_SHOWN
+    assert str(malformed(Operation("droplets.create", CREATE), CLEARS_A_TERMINAL)) == FIT_TO_BE_SHOWN
 
 
 @pytest.mark.parametrize(

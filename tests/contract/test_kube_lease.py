@@ -50,7 +50,9 @@ class ApiServer:
 
     def _store(self, request: Request) -> None:
         self.version += 1
+        uid = self.lease["metadata"]["uid"] if self.lease else f"made-at-{self.version}"
         self.lease = copy.deepcopy(dict(request.body or {}))
+        self.lease["metadata"]["uid"] = uid
         self.lease["metadata"]["resourceVersion"] = str(self.version)
 
 
@@ -210,6 +212,58 @@ async def test_a_lease_that_is_given_back_is_free_at_once(one: Candidate, two: C
     await one.lease.release()
     assert not one.lease.is_leader()
     assert await two.attempt()
+
+
+async def test_the_term_grows_whenever_the_lease_changes_hands_and_only_then(
+    one: Candidate, two: Candidate, server: ApiServer, clock: Clock
+) -> None:
+    await one.attempt()
+    assert one.lease.term == ("made-at-1", 0)
+    await one.attempt()
+    await two.attempt()
+    assert one.lease.term == ("made-at-1", 0)
+    clock.now += TIMES.duration
+    await two.attempt()
+    assert two.lease.term == ("made-at-1", 1)
+    assert server.lease is not None
+    assert server.lease["spec"]["leaseTransitions"] == 1
+    await one.attempt()
+    await two.lease.release()
+    three = Candidate(server, clock, "three")
+    await three.attempt()
+    assert three.lease.term == ("made-at-1", 2)
+
+
+async def test_a_leader_that_lost_the_lease_keeps_the_term_that_it_had(
+    one: Candidate, two: Candidate, clock: Clock
+) -> None:
+    await one.attempt()
+    await two.attempt()
+    clock.now += TIMES.duration
+    await two.attempt()
+    await one.attempt()
+    assert not one.lease.is_leader()
+    assert one.lease.term == ("made-at-1", 0)
+
+
+async def test_a_takeover_whose_answer_got_lost_counts_once(one: Candidate, two: Candidate, clock: Clock) -> None:
+    await one.attempt()
+    await two.attempt()
+    clock.now += TIMES.duration
+    two.line.state = "deaf"
+    await two.attempt()
+    two.line.state = "up"
+    while not await two.attempt():
+        clock.now += 1
+    assert two.lease.term == ("made-at-1", 1)
+
+
+async def test_a_lease_that_is_made_again_begins_a_line_of_terms_of_its_own(one: Candidate, server: ApiServer) -> None:
+    await one.attempt()
+    server.lease = None
+    await one.attempt()
+    await one.attempt()
+    assert one.lease.term == ("made-at-2", 0)
 
 
 async def test_only_its_holder_gives_a_lease_back(one: Candidate, two: Candidate, server: ApiServer) -> None:

@@ -126,6 +126,32 @@ async def test_delivering_the_same_again_does_no_harm(bench: Bench) -> None:
     assert (await bench.observe()).config_sha256 == before.config_sha256
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "taken"),
+    [
+        (("lease", 2), ("lease", 2), True),
+        (("lease", 2), ("lease", 3), True),
+        (("lease", 2), ("lease", 1), False),
+        (("lease", 10), ("lease", 9), False),
+        (("lease", 2), ("another", 1), True),
+        (("", 0), ("lease", 0), True),
+    ],
+)
+async def test_a_leader_that_was_followed_by_another_cannot_deliver_any_more(
+    bench: Bench, first: tuple[str, int], then: tuple[str, int], taken: bool
+) -> None:
+    bench.term = first
+    before = await bench.serving(a="Active")
+    bench.term = then
+    outcome = await bench.deliver(a="Active", b="Draining")
+    if taken:
+        assert outcome == Delivered()
+    else:
+        words = f"a later leader (its term {first[1]}, ours {then[1]}) has delivered since"
+        assert outcome == Rejected("term", words)
+        assert (await bench.observe()).config_sha256 == before.config_sha256
+
+
 async def test_an_unsafe_value_is_refused_before_anything_is_sent(bench: Bench) -> None:
     with pytest.raises(Permanent) as raised:
         bench.proxy.render(replace(bench.model(a="Active"), domain="x\ny"))

@@ -86,6 +86,15 @@ class FakeKube(Kube):
 
         return type(resource).model_validate(self._write("set_finalizer", _key(resource), write))
 
+    async def patch_spec(self, resource: R, changes: Mapping[str, Any]) -> R:
+        def write() -> Json:
+            changed = copy.deepcopy(self._unchanged(resource))
+            changed["spec"] = _merged(changed["spec"], _plain(changes))
+            self._replace(_key(resource), changed)
+            return self.objects[_key(resource)]
+
+        return type(resource).model_validate(self._write("patch_spec", _key(resource), write))
+
     async def apply(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         wanted = _plain(manifest)
         key = (wanted["kind"], wanted["metadata"]["namespace"], wanted["metadata"]["name"])
@@ -252,6 +261,17 @@ class FakeKube(Kube):
         for other in owned:
             self._mark_deleted(other)
             self._tell(*other)
+
+
+def _merged(value: Json, patch: Json) -> Json:
+    """RFC 7396."""
+    kept = {key: each for key, each in value.items() if patch.get(key, ...) is not None}
+    for key, each in patch.items():
+        if isinstance(each, dict):
+            kept[key] = _merged(kept.get(key) or {}, each)
+        elif each is not None:
+            kept[key] = each
+    return kept
 
 
 def _with_defaults(wanted: Json) -> Json:

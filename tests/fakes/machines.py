@@ -12,9 +12,11 @@ from typing import Literal
 
 from hasite.errors import HostKeyMismatch, Permanent, Transient, Unreachable
 from hasite.machines.base import Result, Session, Target
-from hasite.plan.proxies import Check, ProxyModel, Upstream
+from hasite.plan.connection import AUTHORITY_PATH, ENVIRONMENT_PATH, Environment
+from hasite.plan.proxies import Check, DatabaseProxyModel, ProxyModel, Upstream
 from hasite.plan.world import MachineView, ProxyView, ServerView
 from hasite.proxies.base import Delivered, Rejected
+from hasite.proxies.haproxy_database import render_database
 from hasite.proxies.haproxy_render import render
 
 OPERATOR = "operator"
@@ -35,6 +37,8 @@ class FakeMachine:
     disk_full: bool = False
     staged_key: str | None = None
     installed: bool = True
+    term: tuple[str, int] = ("", 0)
+    """Of the latest delivery."""
     config: bytes | None = None
     in_force: bytes | None = None
     active: bool = False
@@ -43,6 +47,8 @@ class FakeMachine:
     """What the engine's own check says to any configuration."""
     old_processes: int = 0
     sessions: int = 0
+    leads_to: bytes | None = None
+    """Of an app server: the configuration of the proxy that leads to its database, in force."""
     boots: int = 0
 
     def restart(self) -> None:
@@ -226,8 +232,11 @@ class FakeProxy:
         peers = {peer: world.reaches(machine.address, peer) and world.serves(peer) for peer in model.peers}
         return replace(last, active=True, servers=servers, peers=peers, sessions=machine.sessions)
 
-    async def deliver(self, session: Session, config: bytes) -> Delivered | Rejected:
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
         machine = touched(session)
+        if machine.term[0] == term[0] and machine.term[1] > term[1]:
+            return Rejected("term", f"a later leader (its term {machine.term[1]}, ours {term[1]}) has delivered since")
+        machine.term = term
         if machine.disk_full:
             return Rejected("write", "No space left on device")
         if not machine.installed:
@@ -236,6 +245,44 @@ class FakeProxy:
             return Rejected("check", machine.refuses)
         machine.config = machine.in_force = config
         machine.active = machine.enabled = True
+        world_of(session).calls.append(("deliver", machine.name))
+        return Delivered()
+
+
+class FakeDatabaseProxy:
+    """``HaproxyDatabaseProxy`` on fake machines, with its real configurations."""
+
+    packages: tuple[str, ...] = ("haproxy",)
+
+    def render(self, model: DatabaseProxyModel) -> bytes:
+        return render_database(model)
+
+    async def observe(self, session: Session) -> ProxyView:
+        machine = touched(session)
+        files = [machine.files.get(path) for path in (ENVIRONMENT_PATH, AUTHORITY_PATH)]
+        mark = hashlib.sha256(b"".join(each or b"" for each in files)).hexdigest().encode()
+        config = machine.leads_to
+        return ProxyView(
+            installed=machine.installed,
+            config_sha256=hashlib.sha256(config).hexdigest() if config and mark in config else None,
+            active=config is not None,
+            enabled=config is not None,
+        )
+
+    async def health(self, session: Session, last: ProxyView) -> ProxyView:
+        return replace(last, active=touched(session).leads_to is not None)
+
+    async def equip(self, session: Session, environment: Environment) -> None:
+        await session.write(AUTHORITY_PATH, environment.authority, 0o644)
+        await session.write(ENVIRONMENT_PATH, environment.file)
+
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
+        machine = touched(session)
+        if not machine.installed:
+            return Rejected("check", "haproxy: not found")
+        if machine.refuses is not None:
+            return Rejected("check", machine.refuses)
+        machine.leads_to = config
         world_of(session).calls.append(("deliver", machine.name))
         return Delivered()
 

@@ -1,5 +1,6 @@
 """The two ways to install the operator, manifests and chart, say the same; nothing more is allowed than it uses."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_no_right_is_a_wildcard_and_secrets_are_never_listed() -> None:
     for rule in manifest("ClusterRole", "rbac.yaml")["rules"] + manifest("Role", "rbac.yaml")["rules"]:
         assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
         if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get", "create"]
+            assert rule["verbs"] == ["get", "create", "patch"]
 
 
 @pytest.mark.parametrize("path", [MANIFESTS / "deployment.yaml", CHART / "templates/deployment.yaml"])
@@ -62,3 +63,18 @@ def test_the_chart_the_image_and_the_package_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     image = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())["images"][0]
     assert {chart["version"], chart["appVersion"], image["newTag"]} == {version[1]}
+
+
+def test_every_value_of_the_chart_is_in_its_schema_and_no_other() -> None:
+    def keys(schema: dict[str, Any]) -> dict[str, Any]:
+        """The objects whose keys the chart fixes."""
+        if schema.get("additionalProperties") is not False:
+            return {}
+        return {name: keys(each) for name, each in schema["properties"].items() if name != "global"}
+
+    def shape(value: Any, like: dict[str, Any]) -> dict[str, Any]:
+        return {name: shape(value[name], like.get(name, {})) for name in value} if like else {}
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert shape(values, keys(schema)) == keys(schema)

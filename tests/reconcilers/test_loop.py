@@ -21,6 +21,7 @@ FAILED = Outcome(0.0, failed=True)
 class Leader:
     leads: bool = True
     identity: str = "operator-1"
+    term: tuple[str, int] = ("", 0)
 
     def is_leader(self) -> bool:
         return self.leads

@@ -13,17 +13,20 @@ from hasite.kube.base import Kube
 from hasite.machines.base import Session, Target
 from hasite.machines.bootstrap import HostKey
 from hasite.metrics import Metrics
+from hasite.plan.connection import Environment
 from hasite.plan.world import Answer, ProxyView, Unknown
 from hasite.proxies.base import Delivered, Rejected
 from hasite.reconcilers import KINDS
+from hasite.reconcilers.database import DatabaseReconciler
 from hasite.reconcilers.loop import Loop, Reconciler
 from hasite.reconcilers.pool import PoolReconciler
 from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.site import SiteReconciler
 from hasite.reconcilers.watch import Owner, Watcher
 
-from tests.fakes.machines import OPERATOR, FakeMachines, FakeOps, FakeProxy, FakeSession
+from tests.fakes.machines import OPERATOR, FakeDatabaseProxy, FakeMachines, FakeOps, FakeProxy, FakeSession
 from tests.scenarios.clockwork import monotonic, now
+from tests.scenarios.guards import GuardsPort, MembersPort
 from tests.scenarios.wire import InProcess, connect
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class Life:
     """Whether a process lives, and what it is called. Every port asks it before it does anything."""
 
     identity: str
+    term: tuple[str, int] = ("", 0)
     dead: bool = False
     leads: bool = True
     frozen_until: float = 0.0
@@ -131,9 +135,30 @@ class ProxyPort(FakeProxy):
         await asyncio.sleep(self._universe.pause())
         return await super().observe(session)
 
-    async def deliver(self, session: Session, config: bytes) -> Delivered | Rejected:
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
         async with self._universe.ssh(self._life, "deliver", session):
-            return await super().deliver(session, config)
+            return await super().deliver(session, config, term)
+
+
+class DatabaseProxyPort(FakeDatabaseProxy):
+    """The proxy on app servers over SSH."""
+
+    def __init__(self, universe: "Universe", life: Life) -> None:
+        self._universe = universe
+        self._life = life
+
+    async def observe(self, session: Session) -> ProxyView:
+        self._life.check()
+        await asyncio.sleep(self._universe.pause())
+        return await super().observe(session)
+
+    async def equip(self, session: Session, environment: Environment) -> None:
+        async with self._universe.ssh(self._life, "equip", session):
+            await super().equip(session, environment)
+
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
+        async with self._universe.ssh(self._life, "deliver", session):
+            return await super().deliver(session, config, term)
 
 
 class AuthoritiesPort:
@@ -182,7 +207,11 @@ class Operator:
         reconcilers: dict[type[Resource], Reconciler] = {}
         self.loop = Loop(reconcilers, self.life, self.metrics)
         services = self._services()
-        reconcilers.update({each.kind: each for each in (SiteReconciler(services), PoolReconciler(services))})
+        guards = self.universe.guards
+        databases = DatabaseReconciler(services, GuardsPort(guards, self.life), MembersPort(guards, self.life))
+        reconcilers.update(
+            {each.kind: each for each in (SiteReconciler(services), PoolReconciler(services), databases)}
+        )
 
     def _services(self) -> Services:
         universe, life = self.universe, self.life
@@ -196,6 +225,7 @@ class Operator:
             machines=machines,
             ops=ops,
             engines={"haproxy": proxy},
+            database_proxy=DatabaseProxyPort(universe, life),
             watch=self.watch,
             wakes=self.loop,
             metrics=self.metrics,

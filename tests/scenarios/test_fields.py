@@ -203,7 +203,7 @@ TESTED_APART = {
     "loadBalancers.engine": "it has one value",
     "engine": "it has one value",
     "dns.zone": "test_a_zone_that_is_named_too_late_is_refused_with_the_reason",
-    "databaseRef.name": "test_a_database_is_refused_with_the_reason",
+    **dict.fromkeys(("database.name", "database.database", "database.user"), "test_site_database.py"),
     "app.progressDeadline": "test_a_version_that_never_serves_is_reported_after_the_deadline",
 }
 
@@ -303,16 +303,6 @@ def test_a_zone_that_is_named_too_late_is_refused_with_the_reason(kind: str) -> 
         assert universe.names.zones == records
 
     play(story, spec=SPECS[kind]())
-
-
-def test_a_database_is_refused_with_the_reason() -> None:
-    async def story(universe: Universe) -> None:
-        await _begin(universe, "HASite")
-        universe.edit_site(lambda spec: spec.update(databaseRef={"name": "shop"}))
-        await asyncio.sleep(60.0)
-        assert ("DatabaseConnected", "False", "NotSupported") in _reasons(universe)
-
-    play(story)
 
 
 @pytest.mark.parametrize(("deadline", "reported"), [("1m", True), ("10m", False)])

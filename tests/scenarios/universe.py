@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
-from hasite.api import HASite, LoadBalancerPool
+from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Resource
 from hasite.machines.base import Session
 from hasite.metrics import Metrics
 from hasite.reconcilers import watch
 
-from e2e.world.cloud import DEFAULT_PLAN, UNLIMITED, Cloud
+from e2e.world.cloud import DEFAULT_PLAN, UNLIMITED, Cloud, MachineSpec
 from e2e.world.cloud.addresses import RegionAddresses
 from e2e.world.cloud.journal import WRITES
 from tests.fakes.kube import FakeKube, Json, Key
@@ -30,6 +30,7 @@ from tests.fakes.machines import FakeSession
 from tests.scenarios import clockwork
 from tests.scenarios.clockwork import monotonic, now
 from tests.scenarios.ground import Ground, Names
+from tests.scenarios.guards import GuardGround
 from tests.scenarios.operators import Killed, Life, Operator
 from tests.scenarios.witness import Witness
 
@@ -107,7 +108,8 @@ class Universe:
         self.kube = SimulatedKube(on_write=self._on_kube_write, on_change=self._on_change)
         self.witness = Witness(self, DOMAIN, 30.0)
         self.names.heard = self.witness.on_names
-        self.ground.before_destruction = self.witness.on_destruction
+        self.guards = GuardGround(self)
+        self.ground.before_destruction = self._before_destruction
         self.cloud.on_request = self._on_request
         self.kube.put_secret(NAMESPACE, "digitalocean", {"token": TOKEN})
         self._wishes: dict[Key, tuple[object, ...]] = {}
@@ -174,11 +176,11 @@ class Universe:
     def start(self, *, stale: bool = False) -> Operator:
         """A new process. ``stale``: its first list is what ``kube.freeze`` kept."""
         self.lives += 1
-        operator = Operator(self, Life(f"operator-{self.lives}"), self.metrics)
+        operator = Operator(self, Life(f"operator-{self.lives}", ("lease", self.lives)), self.metrics)
         self.operators.append(operator)
         self.note(f"{operator.life.identity} starts")
         objects = self.kube._frozen if stale and self.kube._frozen is not None else self.kube.objects
-        kinds: Mapping[str, type[Resource]] = {"HASite": HASite, "LoadBalancerPool": LoadBalancerPool}
+        kinds: Mapping[str, type[Resource]] = {k.KIND: k for k in (HASite, LoadBalancerPool, ReplicatedDatabase)}
         operator.start([kinds[k[0]].model_validate(copy.deepcopy(o)) for k, o in objects.items() if k[0] in kinds])
         return operator
 
@@ -214,10 +216,15 @@ class Universe:
             if kind is LoadBalancerPool:
                 operator.loop.wake(HASite, namespace, name)
 
+    def _before_destruction(self, spec: MachineSpec) -> None:
+        self.witness.on_destruction(spec)
+        self.guards.on_destruction(spec.name)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(0.5)
             self.witness.on_tick()
+            self.guards.tick()
 
     # The user, and the end.
 

@@ -92,6 +92,16 @@ async def test_a_list_is_empty_once_by_mistake() -> None:
         assert len((await api.get("/droplets"))["droplets"]) == 1
 
 
+@pytest.mark.parametrize(("kind", "given", "promised"), [(Kind.SHORT_LIST, 1, 3), (Kind.LAST_PAGE, 2, 2)])
+async def test_a_list_comes_back_short(kind: Kind, given: int, promised: int) -> None:
+    async with running() as api:
+        for number in range(3):
+            await api.post("/tags", {"name": f"tag-{number}"})
+        api.cloud.faults.fail(kind, path="/v2/tags")
+        lied = await api.get("/tags", per_page=2)
+        assert (len(lied["tags"]), lied["meta"]["total"], lied["links"]) == (given, promised, {})
+
+
 async def test_a_list_fails_on_its_second_page_only() -> None:
     async with running() as api:
         for number in range(3):

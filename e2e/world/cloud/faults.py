@@ -13,7 +13,11 @@ Access = Literal["read-write", "read-only", "revoked"]
 
 
 class Kind(StrEnum):
-    """How a call fails. "After" means that the work was done and only its answer is lost."""
+    """How a call fails. "After" means that the work was done and only its answer is lost.
+
+    A short list lacks the second half of its page, and its total gives that away. A last page says that the list ends
+    with it, and its total agrees.
+    """
 
     RATE_LIMITED = "rate-limited"
     ERROR_BEFORE = "error-before"
@@ -24,6 +28,8 @@ class Kind(StrEnum):
     RESET_BEFORE = "reset-before"
     RESET_AFTER = "reset-after"
     EMPTY_LIST = "empty-list"
+    SHORT_LIST = "short-list"
+    LAST_PAGE = "last-page"
 
 
 @dataclass

@@ -146,15 +146,21 @@ async def _faults_after(request: web.Request, response: web.StreamResponse, faul
             await _hang(request.app[CORE], request)
         case Kind.RESET_AFTER:
             _reset(request)
-        case Kind.EMPTY_LIST if isinstance(response, web.Response) and response.status == 200:
-            return _emptied(response)
+        case Kind.EMPTY_LIST | Kind.SHORT_LIST | Kind.LAST_PAGE if response.status == 200:
+            return _falsified(response, fault)
     return response
 
 
-def _emptied(response: web.Response) -> web.Response:
+def _falsified(response: web.StreamResponse, fault: Kind) -> web.StreamResponse:
+    if not isinstance(response, web.Response):
+        return response
     body: Json = json.loads(response.text or "{}")
-    empty = {key: [] if isinstance(value, list) else value for key, value in body.items()}
-    return web.json_response(empty | {"links": {}, "meta": {"total": 0}})
+    for key, items in body.items():
+        if isinstance(items, list):
+            kept = {Kind.EMPTY_LIST: 0, Kind.SHORT_LIST: len(items) // 2}.get(fault, len(items))
+            total = body.get("meta", {}).get("total", 0) if fault is Kind.SHORT_LIST else kept
+            return web.json_response({key: items[:kept], "links": {}, "meta": {"total": total}})
+    return response
 
 
 def _server_error() -> ApiError:

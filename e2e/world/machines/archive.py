@@ -24,6 +24,8 @@ PACKAGE_GROUPS: tuple[tuple[str, ...], ...] = (
     ("nginx",),
     ("apache2",),
     ("rsync", "jq", "netcat-openbsd", "python3-aiohttp"),
+    ("postgresql", "python3-psycopg2"),
+    ("mariadb-server", "mariadb-backup", "python3-pymysql"),
 )
 """Each group is resolved by itself against the image, so that groups may conflict with each other."""
 

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from hasite.api.common import (
     AGE,
+    DNS_SUBDOMAIN,
     IMMUTABLE,
     READY,
     REASON,
@@ -31,6 +32,7 @@ from hasite.api.common import (
     validations,
 )
 from hasite.api.loadbalancerpool import LoadBalancerTier
+from hasite.api.replicateddatabase import IDENTIFIER
 
 USER_DATA_BYTES = 49152
 """The provider takes 64 KiB; the rest is for what the operator adds."""
@@ -85,6 +87,19 @@ class App(Model):
     )
 
 
+class DatabaseUse(Model):
+    """The database that the app uses. On every app server a local proxy leads to its members, and
+    `/etc/hasite/database.env` says how to log in."""
+
+    name: str = Field(
+        description="A ReplicatedDatabase in the same namespace. It lets the site's app servers in.",
+        pattern=DNS_SUBDOMAIN,
+        max_length=253,
+    )
+    database: str = Field(description="One of its spec.databases.", pattern=IDENTIFIER, max_length=63)
+    user: str = Field(description="One of its spec.users, whom the app logs in as.", pattern=IDENTIFIER, max_length=32)
+
+
 class HASiteSpec(Model):
     """Desired state of the site. The operator never writes it."""
 
@@ -119,8 +134,10 @@ class HASiteSpec(Model):
     app: App = Field(description="The app tier: what the load balancers lead to.")
     dns: Dns = Field(default_factory=Dns, description="How the name is published.")
     failure_detection: FailureDetection = Field(default_factory=FailureDetection)
-    database_ref: LocalRef | None = Field(
-        None, description="ReplicatedDatabase in the same namespace that the app uses. Not supported yet."
+    database: DatabaseUse | None = Field(
+        None,
+        description="The database that the app uses. To set it first, or to take it away, rolls through the app "
+        "servers, for they get a proxy of their own; to change it does not.",
     )
 
 

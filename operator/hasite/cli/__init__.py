@@ -1,6 +1,7 @@
-"""The kubectl plugin: ``kubectl hasite status NAME`` and ``kubectl hasite plan NAME``.
+"""The kubectl plugin: ``kubectl hasite status NAME``, ``plan NAME``, and for databases ``switchover`` and ``promote``.
 
-It reads the resources and nothing else: whoever may ``kubectl get`` them may use it, and no provider's token is needed.
+It reads and, for the last two, patches the resources and nothing else: whoever may do that with ``kubectl`` may use it,
+and no provider's token is needed.
 """
 
 import argparse
@@ -13,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hasite.api import HASite, LoadBalancerPool
+from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Model
+from hasite.cli import orders
 from hasite.cli.cluster import connect, current_namespace, kubeconfig_path
-from hasite.cli.overview import Overview, overview
+from hasite.cli.overview import Overview, database_overview, overview
 from hasite.cli.printable import printable, printable_in, printable_json
 from hasite.cli.tree import Style, coloured, lines, plain, plan_tree, status_tree
 from hasite.errors import HasiteError, Permanent
@@ -26,6 +28,7 @@ __all__ = ["main"]
 
 SITES = ("hasite", "hasites", "has")
 POOLS = ("loadbalancerpool", "loadbalancerpools", "lbp")
+DATABASES = ("replicateddatabase", "replicateddatabases", "rdb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,18 +46,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("name", metavar="NAME", help="of a HASite; lbp/NAME for a LoadBalancerPool without one")
     shared.add_argument("-n", "--namespace", help="default: that of the context")
     shared.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, then ~/.kube/config")
     shared.add_argument("--context", help="default: the current one")
-    shared.add_argument("-o", "--output", choices=("tree", "json"), default="tree")
-    shared.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    reading = argparse.ArgumentParser(add_help=False, parents=[shared])
+    reading.add_argument("name", metavar="NAME", help="of a HASite; or lbp/NAME, rdb/NAME")
+    reading.add_argument("-o", "--output", choices=("tree", "json"), default="tree")
+    reading.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    ordering = argparse.ArgumentParser(add_help=False, parents=[shared])
+    ordering.add_argument("name", metavar="NAME", help="of a ReplicatedDatabase")
+    ordering.add_argument("--location", required=True, help="where the primary is to be")
     parser = argparse.ArgumentParser(
         prog="kubectl hasite", description="What HASite has made, and what it is about to do."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("status", parents=[shared], help="everything below a site, as a tree")
-    commands.add_parser("plan", parents=[shared], help="the steps of the latest plan, refusals, and what is waited for")
+    commands.add_parser("status", parents=[reading], help="everything below a site, as a tree")
+    commands.add_parser(
+        "plan", parents=[reading], help="the steps of the latest plan, refusals, and what is waited for"
+    )
+    commands.add_parser(
+        "switchover", parents=[ordering], help="move a database's primary; loses nothing, or is refused"
+    )
+    promote = commands.add_parser("promote", parents=[ordering], help="make a member primary, also when there is none")
+    promote.add_argument(
+        "--accept-data-loss", action="store_true", help="even if the newest writes may be missing at that location"
+    )
     return parser
 
 
@@ -62,24 +78,47 @@ async def _answer(options: argparse.Namespace) -> str:
     path = kubeconfig_path(options.kubeconfig)
     namespace = options.namespace or current_namespace(path, options.context)
     async with connect(path, options.context) as kube:
+        if options.command in ("switchover", "promote"):
+            return printable(await give_order(kube, options, namespace))
         seen = await look(kube, options.name, namespace)
     return show(seen, options.command, options.output, _style(options.color), time.time())
 
 
 async def look(kube: Kube, name: str, namespace: str) -> Overview:
-    """``NAME``, ``hasites/NAME`` or ``lbp/NAME``. Raises Permanent when it is not there."""
+    """``NAME``, ``hasites/NAME``, ``lbp/NAME`` or ``rdb/NAME``. Raises Permanent when it is not there."""
     kind, _, rest = name.rpartition("/")
     if kind.lower() in POOLS:
         pool = await kube.get(LoadBalancerPool, namespace, rest)
         if pool is None:
             raise Permanent(f'loadbalancerpools.hasite.dev "{rest}" not found in namespace {namespace}')
         return overview(None, pool)
+    if kind.lower() in DATABASES:
+        return database_overview(await find_database(kube, rest, namespace))
     if kind and kind.lower() not in SITES:
-        raise Permanent(f"{kind} is no kind of HASite: give NAME, hasites/NAME or lbp/NAME")
+        raise Permanent(f"{kind} is no kind of HASite: give NAME, hasites/NAME, lbp/NAME or rdb/NAME")
     site = await kube.get(HASite, namespace, rest)
     if site is None:
         raise Permanent(f'hasites.hasite.dev "{rest}" not found in namespace {namespace}')
     return overview(site, await kube.get(LoadBalancerPool, namespace, rest))
+
+
+async def give_order(kube: Kube, options: argparse.Namespace, namespace: str) -> str:
+    """What to tell the person. Raises Permanent when it can't be meant, Conflict when somebody else was faster."""
+    kind, _, name = options.name.rpartition("/")
+    if kind and kind.lower() not in DATABASES:
+        raise Permanent(f"{kind} is no database: give NAME or rdb/NAME")
+    database = await find_database(kube, name, namespace)
+    if options.command == "switchover":
+        return await orders.switchover(kube, database, options.location)
+    return await orders.promote(kube, database, options.location, accept_data_loss=options.accept_data_loss)
+
+
+async def find_database(kube: Kube, name: str, namespace: str) -> ReplicatedDatabase:
+    """Raises Permanent when it is not there."""
+    database = await kube.get(ReplicatedDatabase, namespace, name)
+    if database is None:
+        raise Permanent(f'replicateddatabases.hasite.dev "{name}" not found in namespace {namespace}')
+    return database
 
 
 def show(seen: Overview, command: str, output: str, style: Style, now: float) -> str:

@@ -1,13 +1,15 @@
-"""What a person wants to know of a HASite or a LoadBalancerPool, gathered from both: frozen values, no layout."""
+"""What a person wants to know of a resource and what is below it: frozen values, no layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hasite.api import HASite, LoadBalancerPool
+from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Condition, DropletRecord
 from hasite.api.loadbalancerpool import AddressStatus, ServerStatus
 
-GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled", "DegradedLocation", "Blind"})
+GOOD_WHEN_FALSE = frozenset(
+    {"Reconciling", "Stalled", "DegradedLocation", "Blind", "DegradedWrites", "FailoverRefused", "DataSaved"}
+)
 """Conditions that report trouble, or work in progress, when they are True."""
 
 
@@ -32,6 +34,7 @@ class Place:
     load_balancers: tuple[Machine, ...]
     app_servers: tuple[Machine, ...]
     leaving: bool = False
+    members: tuple[Machine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Overview:
     published: tuple[str, ...]
     given_servers: tuple[ServerStatus, ...] = ()
     """App servers of a pool that has no HASite: somebody else's machines."""
+    reign: str = ""
+    """Of a database: who takes writes, in which epoch."""
 
 
 def good(condition: Condition) -> bool:
@@ -101,7 +106,45 @@ def overview(site: HASite | None, pool: LoadBalancerPool | None) -> Overview:
     )
 
 
-def _part(resource: HASite | LoadBalancerPool) -> Part:
+def database_overview(database: ReplicatedDatabase) -> Overview:
+    """Of a database and its members."""
+    spec, status = database.spec, database.status
+    wanted = {location.name: location.region for location in spec.locations}
+    wanted |= {spec.witness.location: spec.witness.region} if spec.witness else {}
+    places = tuple(
+        Place(
+            name=name,
+            region=region,
+            load_balancers=(),
+            app_servers=(),
+            leaving=name not in wanted,
+            members=tuple(_member(r, database) for r in _at(status.droplets, name)),
+        )
+        for name, region in ({r.location: r.region for r in status.droplets} | wanted).items()
+    )
+    writes = f"writes go to {status.primary}" if status.primary else "nobody takes writes"
+    return Overview(
+        domain=f"{spec.engine} {spec.version}, {spec.durability}",
+        parts=(_part(database),),
+        places=places,
+        zone="",
+        published=(),
+        reign=f"{writes}, epoch {status.epoch}",
+    )
+
+
+def _member(record: DropletRecord, database: ReplicatedDatabase) -> Machine:
+    said = next((m for m in database.status.members if m.name == record.name), None)
+    told: str = "takes no part yet" if said is None else said.role
+    if said is not None and said.role == "standby":
+        told = f"standby, lag {said.lag}"
+    if said is not None and said.saved:
+        told = f"{told}, keeps {', '.join(said.saved)}"
+    healthy = None if said is None or said.role == "unknown" else said.role in ("primary", "standby", "witness")
+    return Machine(record.name, record.droplet_id, record.template, _life(record) or told, healthy)
+
+
+def _part(resource: HASite | LoadBalancerPool | ReplicatedDatabase) -> Part:
     status = resource.status
     return Part(
         kind=resource.KIND,

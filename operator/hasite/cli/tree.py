@@ -46,7 +46,7 @@ def status_tree(seen: Overview, now: float, style: Style) -> Node:
     first = seen.parts[0]
     below = [Node("conditions", tuple(_condition(c, now, style) for c in first.conditions))]
     below += [_lower_part(part, first, now, style) for part in seen.parts[1:]]
-    below.append(_dns(seen, style))
+    below.append(Node(seen.reign) if seen.reign else _dns(seen, style))
     below += [_place(place, now, style) for place in seen.places]
     if seen.given_servers:
         servers = (Node(f"{s.name}  {s.state.lower()}, {_health(s.healthy, style)}") for s in seen.given_servers)
@@ -106,6 +106,7 @@ def _dns(seen: Overview, style: Style) -> Node:
 def _place(place: Place, now: float, style: Style) -> Node:
     machines = [_machine("load balancer", m, now, style) for m in place.load_balancers]
     machines += [_machine("app server", m, now, style) for m in place.app_servers]
+    machines += [_machine("member", m, now, style) for m in place.members]
     leaving = style(", leaving", "busy") if place.leaving else ""
     return Node(f"{style(place.name, 'strong')} ({place.region}{leaving})", tuple(machines))
 
@@ -116,7 +117,7 @@ def _machine(role: str, machine: Machine, now: float, style: Style) -> Node:
         Node(f"{a.address}  {style(a.state, _ADDRESS_STYLES[a.state])} {ago(now - a.since)}: {a.reason}")
         for a in machine.addresses
     )
-    health = f", {_health(machine.healthy, style)}" if role == "app server" else ""
+    health = f", {_health(machine.healthy, style)}" if role != "load balancer" else ""
     details = style(f"({droplet}, template {machine.template[:8]})", "dim")
     return Node(f"{role} {machine.name}  {machine.state}{health}  {details}", addresses)
 

@@ -1,14 +1,19 @@
-"""The answers of DigitalOcean's API that are no success, in our own terms."""
+"""The answers of DigitalOcean's API that are no success, in our own terms.
+
+What its API says is shown to people: ``telling`` makes it fit for that, in every error of this provider.
+"""
 
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from hasite.errors import Conflict, HasiteError, Permanent, RateLimited, Transient, Unauthorized, Unclear, Unreachable
+from hasite.machines.words import plain
 
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 60.0
 BUSY_WAIT = 5.0  # seconds: what a pending event on a droplet takes, about
+MOST_WORDS = 500  # characters: an error is told with what was tried in front of it, in a condition of 1024
 
 
 class Effect(Enum):
@@ -26,7 +31,7 @@ class Gone(Conflict):
 def refusal(what: str, effect: Effect, status: int, body: object, retry_after: float) -> HasiteError:  # noqa: PLR0911
     """The error for an answer of this ``status``, which is no success. ``retry_after`` is for a 429, in seconds."""
     said = _message(body) or f"HTTP {status}"
-    text = f"{what}: {said}"
+    text = telling(what, said)
     match status:
         case 401 | 403:
             return Unauthorized(text)
@@ -49,8 +54,13 @@ def refusal(what: str, effect: Effect, status: int, body: object, retry_after: f
 def no_answer(what: str, effect: Effect, why: str, *, sent: bool = True) -> HasiteError:
     """The error for a request that has no answer one could read. ``sent``: it may have reached the other side."""
     if effect is Effect.CREATE and sent:
-        return Unclear(f"{what}: {why}")
-    return Unreachable(f"{what}: {why}")
+        return Unclear(telling(what, why))
+    return Unreachable(telling(what, why))
+
+
+def telling(what: str, words: str) -> str:
+    """The text of an error: our name of the operation, then the other side's words as one short line."""
+    return f"{what}: {plain(words, MOST_WORDS)}"
 
 
 def seconds_to_wait(headers: Mapping[str, str], wall_clock: float) -> float:

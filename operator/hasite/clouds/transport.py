@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError, ServiceRequestError, Servic
 
 from hasite.clouds.limiter import Limiter
 from hasite.clouds.metrics import ApiMetrics
-from hasite.clouds.refusals import Effect, Gone, no_answer, refusal, seconds_to_wait
+from hasite.clouds.refusals import Effect, Gone, no_answer, refusal, seconds_to_wait, telling
 from hasite.errors import Transient, Unclear
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class Api:
 
 def malformed(operation: Operation, why: str) -> Exception:
     """The error for a success whose answer can't be read: for a create it has happened, or it may have."""
-    text = f"{operation.name}: {why}"
+    text = telling(operation.name, why)
     return Unclear(text) if operation.effect is Effect.CREATE else Transient(text)
 
 

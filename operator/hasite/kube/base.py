@@ -32,6 +32,10 @@ class Kube(Protocol):
         """Adds or removes ours, under the same condition."""
         ...
 
+    async def patch_spec(self, resource: R, changes: Mapping[str, Any]) -> R:
+        """Merges into the spec, under the same condition. For what a person orders; the operator never does it."""
+        ...
+
     async def apply(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         """Server-side apply as field manager ``hasite``, forced. The manifest carries its owner reference."""
         ...
@@ -57,6 +61,9 @@ class Leadership(Protocol):
     """Whether this process may act."""
 
     identity: str
+    term: tuple[str, int]
+    """What is won with the leadership: the UID of the Lease, and a number that grows whenever that Lease changes hands.
+    It stays what it was when the leadership is lost."""
 
     def is_leader(self) -> bool:
         """True only while the last renewal is younger than the renew deadline, by a monotonic clock."""

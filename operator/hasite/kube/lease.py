@@ -66,6 +66,7 @@ class _Seen:
     version: str
     holder: str
     duration: float
+    transitions: int
     at: float
 
 
@@ -82,6 +83,7 @@ class Lease:
     ) -> None:
         """``location`` is the lease's namespace and name; ``identity`` comes from ``unique_identity``."""
         self.identity = identity
+        self.term = ("", 0)
         self._transport = transport
         self._namespace, self._name = location
         self._times = times
@@ -154,6 +156,7 @@ class Lease:
             return False
         self._look(answer)
         self._renewed = started
+        self.term = (str(answer["metadata"].get("uid", "")), _transitions(answer))
         return True
 
     async def _may_take(self) -> bool:
@@ -182,7 +185,8 @@ class Lease:
         spec, version = lease.get("spec") or {}, str(lease["metadata"]["resourceVersion"])
         holder = spec.get("holderIdentity") or ""
         if self._seen is None or self._seen.version != version:
-            self._seen = _Seen(version, holder, float(spec.get("leaseDurationSeconds") or self._times.duration), now)
+            duration = float(spec.get("leaseDurationSeconds") or self._times.duration)
+            self._seen = _Seen(version, holder, duration, _transitions(lease), now)
         if holder != self.identity:
             self._renewed = None
 
@@ -211,6 +215,8 @@ class Lease:
 
     def _manifest(self, holder: str, version: str | None) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        before = self._seen if version else None
+        transitions = before.transitions + (holder not in ("", before.holder)) if before else 0
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -224,5 +230,10 @@ class Lease:
                 "leaseDurationSeconds": math.ceil(self._times.duration) if holder else 1,
                 "renewTime": now,
                 "acquireTime": now,
+                "leaseTransitions": transitions,
             },
         }
+
+
+def _transitions(lease: dict[str, Any]) -> int:
+    return int((lease.get("spec") or {}).get("leaseTransitions") or 0)

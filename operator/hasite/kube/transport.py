@@ -31,6 +31,9 @@ from hasite.errors import (
 TIMEOUT: Final = 10.0
 """Seconds that a call may take, to the last byte of its answer."""
 
+CONNECTIONS: Final = 20
+"""At once. asyncio keeps a buffer of 256 KiB for each TLS connection, and the library's own limit is 100."""
+
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Observer = Callable[[str, str], None]
 """Called after each call with a label of the endpoint and the HTTP status (or ``unreachable``)."""
@@ -65,6 +68,7 @@ class Transport:
     """Kept-open connections to one API server. Close it with ``close``."""
 
     def __init__(self, configuration: Configuration, observe: Observer = lambda label, status: None) -> None:
+        configuration.connection_pool_maxsize = CONNECTIONS
         self._client = ApiClient(configuration)
         self._client.user_agent = "hasite-operator"
         self._observe = observe

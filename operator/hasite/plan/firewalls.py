@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 
+from hasite.api.replicateddatabase import Access
 from hasite.plan.names import Owner, Role, firewall_name, role_tag
 from hasite.plan.steps import CreateFirewall, DestroyFirewall, Step, UpdateFirewall, Wait
 from hasite.plan.world import Firewall, FirewallRule, Unknown
 
 ANYWHERE = frozenset({"0.0.0.0/0", "::/0"})
+
+GUARD_PORTS = "7431-7433"
+"""Protocol, health, copies of the data."""
+HEALTH_PORT = "7432"
+"""Asked by the proxies on app servers: ``GET /primary``, ``GET /replica``."""
 
 
 def load_balancer_firewall(owner: Owner, operator_cidrs: Sequence[str]) -> Firewall:
@@ -21,6 +27,21 @@ def app_firewall(owner: Owner, pool: Owner, port: int, operator_cidrs: Sequence[
         {FirewallRule("tcp", str(port), frozenset(), frozenset({role_tag(pool, "lb")})), _ssh(operator_cidrs)}
     )
     return Firewall("", firewall_name(owner, "app"), rules, frozenset({role_tag(owner, "app")}))
+
+
+def database_firewall(owner: Owner, server_port: int, access: Access, operator_cidrs: Sequence[str]) -> Firewall:
+    """The server's port and the health checks to who may connect; the guards' ports to each other; 22 to the operator.
+
+    The operator reaches the server and the guards too. What they speak is TLS that knows both sides.
+    """
+    members = frozenset({role_tag(owner, "db"), role_tag(owner, "witness")})
+    operator = frozenset(operator_cidrs) or ANYWHERE
+    clients = FirewallRule("tcp", str(server_port), frozenset(access.cidrs) | operator, members | set(access.tags))
+    guards = FirewallRule("tcp", GUARD_PORTS, operator, members)
+    rules = {clients, guards, _ssh(operator_cidrs)}
+    if access.cidrs or access.tags:
+        rules.add(FirewallRule("tcp", HEALTH_PORT, frozenset(access.cidrs), frozenset(access.tags)))
+    return Firewall("", firewall_name(owner, "db"), frozenset(rules), members)
 
 
 def _ssh(operator_cidrs: Sequence[str]) -> FirewallRule:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hasite.plan.world import Droplet
 
-Role = Literal["lb", "app"]
+Role = Literal["lb", "app", "db", "witness"]
 
 BASE_TAG = "hasite"
 

@@ -50,4 +50,29 @@ class ProxyModel:
     drain_seconds: float
 
 
+@dataclass(frozen=True)
+class DatabaseMember:
+    """A member of a database and the address that app servers reach it at."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class DatabaseProxyModel:
+    """The proxy on one app server that leads to a database: 127.0.0.1:``port`` to the member that takes writes,
+    127.0.0.1:``port + 1`` to the others, and while there are none, to that one too.
+
+    Which is which, the members' guards say on ``health_port``. ``environment_sha256``: of the file beside it, so that
+    a change of that one is a change of the configuration.
+    """
+
+    name: str
+    location: str
+    members: tuple[DatabaseMember, ...]
+    port: int
+    health_port: int
+    environment_sha256: str
+
+
 ALIVE_PATH = "/.well-known/hasite/alive"

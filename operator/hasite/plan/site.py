@@ -14,13 +14,17 @@ from hasite.plan.machinework import host_key_steps
 from hasite.plan.names import Owner, template_hash
 from hasite.plan.poolworld import BOOTSTRAP_VERSION, STEADY_SECONDS
 from hasite.plan.rollout import Member, Rollout, plan_rollout
+from hasite.plan.sitedatabase import SiteDatabase, database_work, packages_of
 from hasite.plan.steps import ApplyPool, DeletePool, DestroyDroplet, Refusal, Step, Wait
 from hasite.plan.world import Firewall, Impostor, MachineView, Unknown
 
 
 @dataclass(frozen=True)
 class SiteWorld:
-    """What was observed for one site. ``pool`` is None only when the API server says that it isn't there."""
+    """What was observed for one site. ``pool`` is None only when the API server says that it isn't there.
+
+    ``database``: what the app servers are to be told of theirs; None for a site without one.
+    """
 
     now: float
     identity: str
@@ -30,6 +34,7 @@ class SiteWorld:
     pool: LoadBalancerPool | None
     operator_cidrs: tuple[str, ...] = ()
     user_data_error: str | None = None
+    database: SiteDatabase | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def owner_of(site: HASite) -> Owner:
 def site_template(site: HASite) -> str:
     """Hash of what an app droplet is made from."""
     app = site.spec.app
-    return template_hash(BOOTSTRAP_VERSION, app.image, app.size, app.user_data)
+    return template_hash(BOOTSTRAP_VERSION, app.image, app.size, app.user_data, *packages_of(site))
 
 
 def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
@@ -81,10 +86,18 @@ def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
     status = site.status.model_copy(update={"droplets": (*records, *created)})
     pool_steps = _pool_steps(site.model_copy(update={"status": status}), world)
     machine_steps, machine_waits = _machine_work(records, world)
-    waits = [*settled.waits, *firewall_waits, *release_waits, *machine_waits]
+    led, led_waits = database_work(site, site_template(site), records, world.machines, world.database)
+    waits = [*settled.waits, *firewall_waits, *release_waits, *machine_waits, *led_waits]
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
-    steps = (*pool_steps, *firewall_steps, *settled.steps, *machine_steps, *creations, *destructions)
-    return SitePlan(status, steps, (refusal,) if refusal else (), tuple(waits), rollout)
+    steps = (*pool_steps, *firewall_steps, *settled.steps, *machine_steps, *led, *creations, *destructions)
+    refusals = tuple(each for each in (refusal, _obstacle(world)) if each is not None)
+    return SitePlan(status, steps, refusals, tuple(waits), rollout)
+
+
+def _obstacle(world: SiteWorld) -> Refusal | None:
+    """A database that can't be used as the spec says stops nothing else: the site stands, and is repaired."""
+    obstacle = world.database.obstacle if world.database else None
+    return obstacle if isinstance(obstacle, Refusal) else None
 
 
 def _refusal(site: HASite, world: SiteWorld) -> Refusal | None:

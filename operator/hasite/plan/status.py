@@ -15,6 +15,7 @@ from hasite.plan.pool import PoolPlan
 from hasite.plan.poolworld import PoolWorld
 from hasite.plan.rollout import Member
 from hasite.plan.site import SitePlan, SiteWorld
+from hasite.plan.sitedatabase import connected
 from hasite.plan.world import Answer, Impostor, MachineView, Unknown
 
 Truth = Literal["True", "False", "Unknown"]
@@ -96,9 +97,7 @@ def pool_report(
     down = sorted({a.location for a in status.addresses if is_down(a)} - set(up))
     problems = [Problem(r.reason, r.message, True) for r in plan.refusals]
     problems += list(failures) + machine_problems(status.droplets, world.machines)
-    problems += [
-        Problem("ConfigurationRejected", f"{name}: {words}", True) for name, words in sorted(world.rejected.items())
-    ]
+    problems += _rejections(world.rejected)
     if down:
         problems.append(Problem("LocationDown", f"{', '.join(down)} is withdrawn from DNS: {_why(status, down)}"))
     progressing = _progress(plan, len(serving), len(wanted) * spec.replicas_per_location, len(up) == len(wanted))
@@ -124,6 +123,10 @@ def pool_report(
             "published": published,
         }
     )
+
+
+def _rejections(rejected: Mapping[str, str]) -> list[Problem]:
+    return [Problem("ConfigurationRejected", f"{name}: {words}", True) for name, words in sorted(rejected.items())]
 
 
 def _answered(pool: LoadBalancerPool, status: LoadBalancerPoolStatus, world: PoolWorld) -> str:
@@ -167,10 +170,11 @@ def site_report(
     problems = [Problem(r.reason, r.message, True) for r in plan.refusals]
     problems += list(failures) + machine_problems(status.droplets, world.machines)
     problems += _pool_problems(pool)
+    problems += _rejections(world.database.rejected if world.database else {})
     progressing = _progress(plan, serving, wanted, serving >= wanted)
     if progressing is None and pool is not None and not _is(pool, "Ready", "True"):
         progressing = "the load balancer pool is not ready"
-    conditions = (*kstatus(problems, progressing), *_copied(pool), _apps(serving, wanted), *_database(site))
+    conditions = (*kstatus(problems, progressing), *_copied(pool), _apps(serving, wanted), *_database(site, world))
     columns = pool.status if pool else LoadBalancerPoolStatus()
     return status.model_copy(
         update={
@@ -190,11 +194,10 @@ def _apps(serving: int, wanted: int) -> Condition:
     return condition("AppsAvailable", serving >= wanted, "Available" if serving >= wanted else "Missing", message)
 
 
-def _database(site: HASite) -> tuple[Condition, ...]:
-    if site.spec.database_ref is None:
+def _database(site: HASite, world: SiteWorld) -> tuple[Condition, ...]:
+    if world.database is None:
         return ()
-    message = "this version of the operator does not manage databases yet: spec.databaseRef is passed over"
-    return (condition("DatabaseConnected", False, "NotSupported", message),)
+    return (condition("DatabaseConnected", *connected(site, world.machines, world.database)),)
 
 
 def _condition_of(pool: LoadBalancerPool, kind: str) -> Condition | None:

@@ -1,6 +1,7 @@
 """Everything that a plan can contain: steps named by their verb, each with the reason that a person reads."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hasite.plan.names import Role
 from hasite.plan.world import DnsRecord, Firewall
@@ -75,6 +76,36 @@ class ConfigureProxy:
     """Delivers the rendered configuration of one load balancer."""
 
     name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeliverGuard:
+    """Brings one member's guard, certificate and settings up to date. ``restart``: the guard is started anew, so that
+    a primary would have to win its office again."""
+
+    name: str
+    restart: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeclareDatabases:
+    """Users and databases as declared, on the primary ``name``. ``digest``: of what is declared."""
+
+    name: str
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GiveOrder:
+    """Tells the guards to make the member ``name`` the primary; holds for ``epoch`` only."""
+
+    name: str
+    kind: Literal["switchover", "promote"]
+    epoch: int
+    accept_data_loss: bool
     reason: str
 
 
@@ -163,6 +194,8 @@ class DeletePool:
     reason: str
 
 
+DatabaseStep = DeliverGuard | DeclareDatabases | GiveOrder
+
 Step = (
     CreateDroplet
     | DestroyDroplet
@@ -182,6 +215,7 @@ Step = (
     | DeleteRecord
     | ApplyPool
     | DeletePool
+    | DatabaseStep
 )
 
 DESTRUCTIVE = (DestroyDroplet, DestroyFirewall, DestroyZone, DeleteRecord, DeletePool)

@@ -101,6 +101,19 @@ class ProxyView:
 
 
 @dataclass(frozen=True)
+class GuardView:
+    """The guard on a machine. ``program`` and ``settings``: versions of what was delivered last, "" for nothing.
+
+    ``active``: guard and fuse run; ``enabled``: also after a boot.
+    """
+
+    program: str
+    settings: str
+    active: bool
+    enabled: bool
+
+
+@dataclass(frozen=True)
 class MachineView:
     """A machine that was reached over SSH with a host key that is known, at ``seen_at`` (Unix seconds).
 
@@ -112,6 +125,7 @@ class MachineView:
     seen_at: float
     cloud_init_error: str = ""
     proxy: ProxyView | Unknown | None = None
+    guard: GuardView | Unknown | None = None
 
 
 @dataclass(frozen=True)

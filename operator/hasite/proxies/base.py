@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hasite.machines.base import Session
-from hasite.plan.proxies import ProxyModel
+from hasite.plan.connection import Environment
+from hasite.plan.proxies import DatabaseProxyModel, ProxyModel
 from hasite.plan.world import ProxyView
 
 
@@ -17,19 +18,16 @@ class Delivered:
 class Rejected:
     """The engine's own check, or the machine, refused it; the running configuration is untouched."""
 
-    stage: Literal["write", "check", "reload", "verify"]
+    stage: Literal["term", "write", "check", "reload", "verify"]
+    """``term``: a later leader has delivered to this machine; whoever asked may not act any more."""
     words: str
 
 
-class Proxy(Protocol):
-    """One engine. Stateless: everything it knows is on the machine."""
+class Engine(Protocol):
+    """What runs on a machine by a configuration. Stateless: everything it knows is on the machine."""
 
     packages: tuple[str, ...]
     """Debian packages that the bootstrap installs."""
-
-    def render(self, model: ProxyModel) -> bytes:
-        """Deterministic. Raises ``Permanent`` for a value that cannot be written safely."""
-        ...
 
     async def observe(self, session: Session) -> ProxyView:
         """Everything: package, configuration's hash, unit state, servers, peers."""
@@ -39,6 +37,33 @@ class Proxy(Protocol):
         """The cheap part, for every second: servers and peers anew, the rest from ``last``."""
         ...
 
-    async def deliver(self, session: Session, config: bytes) -> Delivered | Rejected:
-        """Write aside → check → atomic rename → enable, start or reload without dropping connections → verify."""
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
+        """Write aside → check → atomic rename → enable, start or reload without dropping connections → verify.
+
+        ``term`` is that of the ``Leadership``: after a delivery of a later term of the same Lease, it is refused.
+        """
+        ...
+
+
+class Proxy(Engine, Protocol):
+    """The engine of a load balancer."""
+
+    def render(self, model: ProxyModel) -> bytes:
+        """Deterministic. Raises ``Permanent`` for a value that cannot be written safely."""
+        ...
+
+
+class DatabaseProxy(Engine, Protocol):
+    """The engine that leads from an app server to a database. Its ``observe`` shows a configuration in force only while
+    the files of ``equip`` are there as well, as they were when it was rendered."""
+
+    def render(self, model: DatabaseProxyModel) -> bytes:
+        """Deterministic. Raises ``Permanent`` for a value that cannot be written safely."""
+        ...
+
+    async def equip(self, session: Session, environment: Environment) -> None:
+        """Writes the environment file, for root alone, and the certificate beside it, for everybody.
+
+        Idempotent. Raises ``Permanent`` with the machine's own words, for example when the disk is full.
+        """
         ...

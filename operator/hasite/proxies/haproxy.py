@@ -24,7 +24,7 @@ VERIFY_SECONDS = 5.0
 CLOCK_TICK = 0.01
 """Linux counts the start of a process in hundredths of a second."""
 
-_STAGES = ("write", "check", "reload")
+_STAGES = ("term", "write", "check", "reload")
 
 
 class HaproxyProxy:
@@ -74,11 +74,11 @@ class HaproxyProxy:
         seen = parse_statistics(answer.decode(errors="replace"))
         return replace(last, active=True, servers=seen.servers, peers=seen.peers, sessions=seen.sessions)
 
-    async def deliver(self, session: Session, config: bytes) -> Delivered | Rejected:
+    async def deliver(self, session: Session, config: bytes, term: tuple[str, int] = ("", 0)) -> Delivered | Rejected:
         """Three round trips and the reload's own time. Safe to repeat after a crash at any point."""
         before = await self._request(session, "show info;show servers state")
         states = carried_states(before or await self._last_states(session), config)
-        done = await session.run(deliver_script(self.layout, len(config)), stdin=config + states, timeout=30.0)
+        done = await session.run(deliver_script(self.layout, len(config), term), stdin=config + states, timeout=30.0)
         if done.status != 0:
             return _rejected(done)
         return await self._verify(session, mark_of(config), parse_info(before).get("Pid"))
@@ -134,18 +134,25 @@ exit 0
 """
 
 
-def deliver_script(layout: Layout, size: int) -> str:
+def deliver_script(layout: Layout, size: int, term: tuple[str, int]) -> str:
     """Takes ``size`` bytes of configuration, then the state file, on stdin; prints each stage as it begins.
 
-    A lock keeps two operators apart. When the unit will not start or reload, the file of before comes back.
+    A lock keeps two operators apart, and the term an earlier leader that wakes up late from a later one; terms of
+    different Leases are not compared. When the unit will not start or reload, the file of before comes back.
     """
     config, states = shlex.quote(layout.config), shlex.quote(layout.states)
-    folder = shlex.quote(posixpath.dirname(layout.states))
+    folder, lease, number = shlex.quote(posixpath.dirname(layout.states)), shlex.quote(term[0] or "none"), int(term[1])
     return f"""set -e; export LC_ALL=C; umask 077; config={config}; states={states}
 echo write
 mkdir -p -- {folder}
 exec 9>"$config.hasite-lock"
 flock -w 10 9 || {{ echo "another delivery is under way" >&2; exit 1; }}
+term="$config.hasite-term"; known=; latest=0
+if [ -e "$term" ]; then read -r known latest <"$term" || true; fi
+if [ "$known" = {lease} ] && [ "$latest" -gt {number} ]; then
+  echo term; echo "a later leader (its term $latest, ours {number}) has delivered since" >&2; exit 1; fi
+if [ "$known $latest" != {lease}" {number}" ]; then
+  echo {lease}" {number}" >"$term.hasite-new"; sync -- "$term.hasite-new"; mv -fT -- "$term.hasite-new" "$term"; fi
 new="$config.hasite-new"; old="$config.hasite-old"
 trap 'rm -f -- "$new" "$states.hasite-new" "$old"' EXIT
 head -c {size} >"$new"
@@ -206,6 +213,8 @@ def _rejected(done: Result) -> Rejected:
     stage = printed[-1] if printed else "write"
     words = _checker_words(done.stderr) or f"exit status {done.status}"
     match stage:
+        case "term":
+            return Rejected("term", words)
         case "check":
             return Rejected("check", words)
         case "reload":

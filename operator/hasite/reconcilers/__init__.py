@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import asyncssh
 
@@ -11,9 +11,13 @@ from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Resource
 from hasite.clouds.accounts import Accounts
 from hasite.config import Config
+from hasite.databases.base import MemberOps
+from hasite.databases.guards import GuardLines
+from hasite.databases.voter import OperatorVoter
 from hasite.dns.accounts import DnsAccounts
 from hasite.dns.authorities import DnsAuthorities
 from hasite.errors import Transient
+from hasite.guard.messages import Message
 from hasite.kube.base import Kube, Leadership
 from hasite.machines.bootstrap import generate_host_key
 from hasite.machines.ops import MachineOps
@@ -70,6 +74,18 @@ async def client_key(kube: Kube, namespace: str) -> str:
             await asyncio.sleep(1.0)
 
 
+def _guards(services: Services) -> GuardLines:
+    """Connections to the members of all databases, with the operator's vote in each."""
+
+    def voter(database: ReplicatedDatabase, send: Callable[[str, Message], None]) -> OperatorVoter:
+        return OperatorVoter(services.kube, services.leadership, database, send)
+
+    def wake(namespace: str, name: str) -> None:
+        services.wakes.wake(ReplicatedDatabase, namespace, name)
+
+    return GuardLines(wake, voter)
+
+
 async def build(
     config: Config, kube: Kube, leadership: Leadership, metrics: Metrics, wakes: Wakes
 ) -> Mapping[type[Resource], Reconciler]:
@@ -108,5 +124,5 @@ async def build(
     return {
         HASite: SiteReconciler(services),
         LoadBalancerPool: PoolReconciler(services),
-        ReplicatedDatabase: DatabaseReconciler(services),
+        ReplicatedDatabase: DatabaseReconciler(services, _guards(services), MemberOps()),
     }

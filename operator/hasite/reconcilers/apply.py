@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,11 @@ from typing import Generic, TypeVar, assert_never
 from hasite.api.common import Claim, DropletRecord
 from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
+from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.clouds import limiter
 from hasite.clouds.base import DropletSpec
 from hasite.errors import Conflict, HasiteError, LeadershipLost, Permanent, Transient, Unclear
-from hasite.machines.base import Session, Target
+from hasite.machines.base import Session
 from hasite.machines.bootstrap import Bootstrap, HostKey, render_user_data
 from hasite.plan.names import Owner, droplet_tags
 from hasite.plan.status import Problem
@@ -27,11 +27,15 @@ from hasite.plan.steps import (
     CreateFirewall,
     CreateRecord,
     CreateZone,
+    DatabaseStep,
+    DeclareDatabases,
     DeletePool,
     DeleteRecord,
+    DeliverGuard,
     DestroyDroplet,
     DestroyFirewall,
     DestroyZone,
+    GiveOrder,
     PowerOnDroplet,
     RenameDroplet,
     StageHostKey,
@@ -41,11 +45,12 @@ from hasite.plan.steps import (
     UpdateRecord,
     describe,
 )
-from hasite.proxies.base import Delivered, Proxy, Rejected
+from hasite.proxies.base import Delivered, Engine, Rejected
 from hasite.reconcilers.loop import Outcome
 from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.values import Machine, Refused, sha256, target_of
 
-R = TypeVar("R", HASite, LoadBalancerPool)
+R = TypeVar("R", HASite, LoadBalancerPool, ReplicatedDatabase)
 
 _log = logging.getLogger(__name__)
 
@@ -64,25 +69,6 @@ CLAIM_START_SECONDS = 10.0
 PROVIDER_STEPS = (CreateFirewall, UpdateFirewall, DestroyFirewall, ApplyPool, DeletePool)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What droplets of a tier are made from."""
-
-    size: str
-    image: str
-    packages: tuple[str, ...]
-    user_data: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A configuration that a machine's own check turned down, with its words."""
-
-    config_sha256: str
-    words: str
-    at: float
-
-
 @dataclass
 class Application(Generic[R]):
     """One resource, one plan. ``resource`` is the latest version that was written."""
@@ -91,7 +77,7 @@ class Application(Generic[R]):
     account: Account | None
     resource: R
     machine: Machine
-    engine: Proxy | None = None
+    engine: Engine | None = None
     configs: Mapping[str, bytes] = field(default_factory=dict)
     host_keys: dict[str, HostKey] = field(default_factory=dict)
     refused: dict[str, Refused] = field(default_factory=dict)
@@ -236,8 +222,16 @@ class Application(Generic[R]):
                 await self._activate_host_key(step)
             case ConfigureProxy():
                 await self._configure_proxy(step)
+            case DeliverGuard() | DeclareDatabases() | GiveOrder():
+                await self._do_database(step)
             case _:
                 await self._do_provider(step)
+
+    async def _do_database(self, step: DatabaseStep) -> None:
+        raise Permanent(f"{describe(step)}: not for this kind", reason="NotSupported")
+
+    def _machine_for(self, step: CreateDroplet) -> Machine:
+        return self.machine
 
     async def _do_provider(self, step: ProviderStep) -> None:
         cloud = self._cloud.cloud
@@ -285,15 +279,16 @@ class Application(Generic[R]):
         try:
             fingerprint = await cloud.ensure_ssh_key(self.services.client_key, "hasite")
             self._check_claim(step)
+            machine = self._machine_for(step)
             user_data = render_user_data(
-                Bootstrap(step.name, self.host_keys[step.name], self.machine.packages, self.machine.user_data)
+                Bootstrap(step.name, self.host_keys[step.name], machine.packages, machine.user_data)
             )
             droplet = await cloud.create_droplet(
                 DropletSpec(
                     name=step.name,
                     region=step.region,
-                    size=self.machine.size,
-                    image=self.machine.image,
+                    size=machine.size,
+                    image=machine.image,
                     user_data=user_data,
                     tags=droplet_tags(self.owner, step.role),
                     ssh_key_fingerprints=(fingerprint,),
@@ -339,7 +334,8 @@ class Application(Generic[R]):
         if self.engine is None:
             raise Permanent("no proxy engine", reason="NotSupported")
         config = self.configs[step.name]
-        outcome = await self.engine.deliver(await self.session(step.name), config)
+        term = self.services.leadership.term
+        outcome = await self.engine.deliver(await self.session(step.name), config, term)
         self.services.watch.look_again(step.name)
         match outcome:
             case Delivered():
@@ -380,15 +376,5 @@ class Application(Generic[R]):
             self.resource = await self.services.kube.write_status(self.resource, wire)
 
 
-def target_of(record: DropletRecord) -> Target:
-    """Where a machine is reached, and the only keys that it may show."""
-    return Target(record.name, record.public_ipv4 or "", record.known_keys)
-
-
 def _subject(step: Step) -> str:
     return describe(step).split(":", 1)[0].split(" ", 1)[1]
-
-
-def sha256(config: bytes) -> str:
-    """What a configuration is known by."""
-    return hashlib.sha256(config).hexdigest()

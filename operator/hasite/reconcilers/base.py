@@ -1,13 +1,15 @@
-"""What the reconcilers of HASite and LoadBalancerPool share: credentials, sight of droplets, reporting, giving up."""
+"""What the reconcilers share: credentials, sight of droplets, reporting, giving up."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from hasite.api.common import FINALIZER, Condition, DropletRecord
+from hasite.api.databasestatus import ReplicatedDatabaseStatus
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, LoadBalancerPoolStatus
+from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.errors import HasiteError, Unauthorized
 from hasite.plan.droplets import Sight, missing_from_listing
 from hasite.plan.names import Owner, Role, firewall_name
@@ -17,9 +19,12 @@ from hasite.plan.steps import Step, Wait, describe
 from hasite.plan.world import Droplet, Firewall, Unknown
 from hasite.reconcilers.services import Account, Services
 
-R = TypeVar("R", HASite, LoadBalancerPool)
+Owning = HASite | LoadBalancerPool | ReplicatedDatabase
+"""A resource that droplets belong to."""
+
+R = TypeVar("R", HASite, LoadBalancerPool, ReplicatedDatabase)
 T = TypeVar("T")
-S = TypeVar("S", HASiteStatus, LoadBalancerPoolStatus)
+S = TypeVar("S", HASiteStatus, LoadBalancerPoolStatus, ReplicatedDatabaseStatus)
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +42,17 @@ READ_SECONDS = 1.0
 LOOK_UP_SECONDS = 4.0
 """Between two look-ups of one droplet by its name. Much less than a claim lasts beyond its request's time-out."""
 
+ROLES: Mapping[str, Role] = {HASite.KIND: "app", LoadBalancerPool.KIND: "lb", ReplicatedDatabase.KIND: "db"}
+"""Whose firewall a kind has."""
+
 KSTATUS = ("Ready", "Reconciling", "Stalled")
+ALARMS = ("Stalled", "DegradedLocation", "Blind", "DegradedWrites", "FailoverRefused", "DataSaved")
+"""Conditions that people want to be told of when they become True."""
 GIVE_UP_SECONDS = 300.0
 """How long a deletion waits for credentials that are gone, counted from when it first found them so."""
 
 
-async def credentials(services: Services, resource: HASite | LoadBalancerPool) -> Account | Problem:
+async def credentials(services: Services, resource: Owning) -> Account | Problem:
     """The account of a resource. One that is being deleted may use the last token that was seen."""
     key = (resource.namespace, resource.spec.credentials_ref.name)
     secret = await services.kube.secret(*key)
@@ -57,13 +67,13 @@ async def credentials(services: Services, resource: HASite | LoadBalancerPool) -
     return Problem("CredentialsMissing", f"Secret {key[1]} {what}", True)
 
 
-def deleted_at(resource: HASite | LoadBalancerPool) -> float | None:
+def deleted_at(resource: Owning) -> float | None:
     """Unix time of its deletion."""
     text = resource.metadata.get("deletionTimestamp")
     return None if text is None else datetime.fromisoformat(str(text)).timestamp()
 
 
-def is_busy(records: Sequence[DropletRecord], resource: HASite | LoadBalancerPool) -> bool:
+def is_busy(records: Sequence[DropletRecord], resource: Owning) -> bool:
     """Something is under way at the provider, so that an old inventory would hold it up."""
     return (
         resource.deleting
@@ -154,7 +164,7 @@ async def report(services: Services, resource: R, status: object) -> R:
     return await services.kube.write_status(resource, merged.wire())
 
 
-async def _announce(services: Services, resource: HASite | LoadBalancerPool, after: Sequence[Condition]) -> None:
+async def _announce(services: Services, resource: Owning, after: Sequence[Condition]) -> None:
     """Events for the conditions that people wait for."""
     before = {c.type: c for c in resource.status.conditions}
     for new in after:
@@ -164,7 +174,7 @@ async def _announce(services: Services, resource: HASite | LoadBalancerPool, aft
             continue
         if new.type == "Ready":
             await services.kube.event(resource, "Normal", "Ready", new.message)
-        elif new.type in ("Stalled", "DegradedLocation", "Blind"):
+        elif new.type in ALARMS:
             await services.kube.event(resource, "Warning", new.reason, new.message or new.type)
 
 
@@ -195,12 +205,12 @@ async def retain(services: Services, resource: R) -> None:
     await services.kube.set_finalizer(resource, False)
 
 
-def left_behind(resource: HASite | LoadBalancerPool) -> str:
+def left_behind(resource: Owning) -> str:
     """What a person finds at the provider afterwards."""
     things = [f"droplet {r.droplet_id} {r.name}" for r in resource.status.droplets if r.droplet_id]
     if isinstance(resource, LoadBalancerPool) and resource.status.zone:
         things.append(f"the records of {resource.spec.domain} in zone {resource.status.zone.name}")
-    role: Role = "lb" if isinstance(resource, LoadBalancerPool) else "app"
+    role = ROLES[resource.KIND]
     things.append(f"firewall {firewall_name(Owner(resource.uid, resource.namespace, resource.name), role)}")
     return ", ".join(things)
 
@@ -283,6 +293,6 @@ class Endings:
         self._first.pop(uid, None)
 
 
-def has_finalizer(resource: HASite | LoadBalancerPool) -> bool:
+def has_finalizer(resource: Owning) -> bool:
     """Ours is there."""
     return FINALIZER in resource.finalizers

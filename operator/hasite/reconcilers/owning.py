@@ -1,10 +1,11 @@
-"""The part of a reconcile that HASite and LoadBalancerPool share: whether to act at all, and how to let go."""
+"""The part of a reconcile that all kinds share: whether to act at all, and how to let go."""
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from hasite.api.hasite import HASite
 from hasite.api.loadbalancerpool import LoadBalancerPool
+from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.errors import Unauthorized
 from hasite.plan.status import Problem
 from hasite.reconcilers.base import (
@@ -20,7 +21,7 @@ from hasite.reconcilers.base import (
 from hasite.reconcilers.loop import GONE, Outcome
 from hasite.reconcilers.services import Account, Services
 
-R = TypeVar("R", HASite, LoadBalancerPool)
+R = TypeVar("R", HASite, LoadBalancerPool, ReplicatedDatabase)
 
 PROBLEM_SECONDS = 10.0
 

@@ -17,7 +17,7 @@ from hasite.plan.removal import plan_pool_removal
 from hasite.plan.status import Problem, pool_report
 from hasite.plan.steps import describe
 from hasite.plan.world import Answer, MachineView, Probe, Unknown, ZoneView
-from hasite.reconcilers.apply import Application, Machine, Refused, sha256, target_of
+from hasite.reconcilers.apply import Application
 from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
@@ -33,6 +33,7 @@ from hasite.reconcilers.base import (
 from hasite.reconcilers.loop import Outcome
 from hasite.reconcilers.owning import OwningReconciler
 from hasite.reconcilers.services import Account, Services
+from hasite.reconcilers.values import Machine, Refused, sha256, target_of
 from hasite.reconcilers.watch import WatchTarget
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from hasite.machines.base import Machines
 from hasite.machines.bootstrap import HostKey
 from hasite.machines.ops import Operations
 from hasite.metrics import Metrics
-from hasite.proxies.base import Proxy
+from hasite.proxies.base import DatabaseProxy, Proxy
+from hasite.proxies.haproxy_database import HaproxyDatabaseProxy
 from hasite.reconcilers.loop import Wakes
 from hasite.reconcilers.watch import Watch
 
@@ -41,6 +42,7 @@ class Services:
     client_key: str
     new_host_key: Callable[[], HostKey]
     operator_cidrs: tuple[str, ...] = ()
+    database_proxy: DatabaseProxy = field(default_factory=HaproxyDatabaseProxy)
     clock: Callable[[], float] = time.time
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """The last token of each Secret, for resources that are deleted together with it."""

@@ -15,8 +15,8 @@ import aiohttp
 from hasite.errors import HasiteError, HostKeyMismatch
 from hasite.machines.base import Machines, Session, Target
 from hasite.plan.proxies import ALIVE_PATH
-from hasite.plan.world import Impostor, MachineView, Probe, ProxyView, Unknown
-from hasite.proxies.base import Proxy
+from hasite.plan.world import GuardView, Impostor, MachineView, Probe, ProxyView, Unknown
+from hasite.proxies.base import Engine
 
 FULL_LOOK_SECONDS = 10.0
 SETTING_UP_SECONDS = 1.0
@@ -25,6 +25,10 @@ NEW_INTERVAL_SECONDS = 0.5
 EAGER_SECONDS = 0.25
 """How often load balancers are asked for their opinion while a probe fails."""
 
+ATTEMPTS = 3
+"""Connections that one probe may open, the later ones at a quarter and a half of its patience. The kernel sends a lost
+SYN again only after a second (RFC 6298, 2.1), so on a line that loses packets one connection would often look dead."""
+
 Owner = tuple[str, str, str]
 """Kind, namespace, name."""
 
@@ -32,18 +36,22 @@ Owner = tuple[str, str, str]
 Observe = Callable[[Session, float], Awaitable[MachineView]]
 """``Operations.observe``."""
 
+LookAtGuard = Callable[[Session], Awaitable[GuardView]]
+"""``databases.delivery.observe_guard``."""
+
 
 @dataclass(frozen=True)
 class WatchTarget:
-    """A machine to look at. ``engine`` is None for app servers. ``probe``: the addresses to probe, if any."""
+    """A machine to look at. ``engine`` is None without a proxy of ours. ``probe``: the addresses to probe, if any."""
 
     target: Target
-    engine: Proxy | None
+    engine: Engine | None
     probe: tuple[str, ...]
     interval: float = 1.0
     timeout: float = 0.8
     failure_threshold: int = 3
     recovery_threshold: int = 5
+    guard: LookAtGuard | None = None
 
 
 class Watch(Protocol):
@@ -219,7 +227,8 @@ class Watcher:
             if full or not isinstance(before, MachineView):
                 view = await self._observe(session, self._clock())
                 proxy = None if target.engine is None else await self._look_at_proxy(target.engine, session, view)
-                return replace(view, proxy=proxy)
+                guard = None if target.guard is None else await target.guard(session)
+                return replace(view, proxy=proxy, guard=guard)
             if target.engine is not None and isinstance(before.proxy, ProxyView) and before.proxy.active:
                 proxy = await target.engine.health(session, before.proxy)
                 return replace(before, proxy=proxy, seen_at=self._clock())
@@ -229,7 +238,7 @@ class Watcher:
         except HasiteError as error:
             return Unknown(str(error))
 
-    async def _look_at_proxy(self, engine: Proxy, session: Session, view: MachineView) -> ProxyView | Unknown:
+    async def _look_at_proxy(self, engine: Engine, session: Session, view: MachineView) -> ProxyView | Unknown:
         if view.cloud_init == "running":
             return Unknown("cloud-init still runs")
         try:
@@ -259,6 +268,23 @@ class Watcher:
             self._poked[name].set()
 
     async def _probe_once(self, address: str, limit: float) -> tuple[bool, str]:
+        """One good answer is enough; what one connection was told without delay, the next would be told too."""
+        attempts: set[asyncio.Task[tuple[bool, str]]] = set()
+        began = time.monotonic()
+        try:
+            for number in range(1, ATTEMPTS + 1):
+                patience = limit if number == ATTEMPTS else limit * number / (ATTEMPTS + 1)
+                attempts.add(asyncio.create_task(self._attempt(address, limit)))
+                left = max(began + patience - time.monotonic(), 0.0)
+                done, _ = await asyncio.wait(attempts, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return max(task.result() for task in done)
+            return False, "no answer in time"
+        finally:
+            for task in attempts:
+                task.cancel()
+
+    async def _attempt(self, address: str, limit: float) -> tuple[bool, str]:
         if self._http is None:
             self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
         host = f"[{address}]" if ":" in address else address
@@ -282,7 +308,7 @@ def _told(view: MachineView | Impostor | Unknown | None) -> object:
             told: object = (proxy.installed, proxy.config_sha256, proxy.active, proxy.enabled, servers)
         else:
             told = type(proxy)
-        return (view.host_key, view.cloud_init, view.cloud_init_error, told, _peers(view))
+        return (view.host_key, view.cloud_init, view.cloud_init_error, told, view.guard, _peers(view))
     return type(view)
 
 

@@ -1,0 +1,1 @@
+"""Effects on database members: certificates, bootstrap, delivery of the guard, the operator's vote, declarations."""

@@ -1,0 +1,18 @@
+"""``guard.pyz`` runs the guard; ``guard.pyz fuse`` the fuse, which loads nothing of the guard."""
+
+import sys
+
+
+def main() -> int:
+    """The exit status."""
+    if sys.argv[1:2] == ["fuse"]:
+        from hasite.guard import fuse
+
+        fuse.main("/run/hasite/lease", tuple(sys.argv[2:]), "hasite-db.service")
+    from hasite.guard.program import run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Deterministic simulation of the guard's protocol: guards, servers, fuses, operators and clients in one event loop."""
