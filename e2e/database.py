@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -200,9 +201,10 @@ class Databases:
                 await asyncio.to_thread(process.wait)
         for output in files:
             history.operations += load(output.read_text().splitlines())
+        failures = Counter((o.node, o.kind, o.outcome, o.error[:60]) for o in history.operations if o.outcome != "ok")
+        print(f"  clients: {history}; {failures.most_common(6)}")
         history.final = await self.final()
         history.violations = check(history.operations, history.final, TOTAL)
-        print(f"  clients: {history}")
 
 
 def main() -> None:

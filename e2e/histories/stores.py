@@ -80,6 +80,8 @@ class SqlStore:
     WHO: str
     """A query for the node's name and its epoch."""
 
+    APPEND: str
+
     def __init__(self, server: Server, timeout: float) -> None:
         self.server = server
         self.timeout = timeout
@@ -124,8 +126,7 @@ class SqlStore:
 
     def append(self, key: int, value: int) -> Said:
         """See ``Store``."""
-        sql = "UPDATE lists SET content = CONCAT(content, %s) WHERE id = %s"
-        return self._transaction([(sql, (f"{value} ", key))])[1]
+        return self._transaction([(self.APPEND, (f"{value} ", key))])[1]
 
     def read(self, key: int) -> tuple[tuple[int, ...], Said]:
         """See ``Store``."""
@@ -152,6 +153,7 @@ class PostgresqlStore(SqlStore):
     """libpq finds the member that takes writes itself."""
 
     WHO = "SELECT current_setting('cluster_name'), current_setting('hasite.epoch')"
+    APPEND = "UPDATE lists SET content = content || %s::text WHERE id = %s"
 
     def _check_warnings(self) -> None:
         """A wait for a standby that was cancelled is a success with a warning."""
@@ -195,6 +197,7 @@ class MysqlStore(SqlStore):
     """MySQL and MariaDB: the first host that is not read-only."""
 
     WHO = "SELECT @@report_host, (SELECT MAX(epoch) FROM hasite.epoch)"
+    APPEND = "UPDATE lists SET content = CONCAT(content, %s) WHERE id = %s"
 
     def _connect(self) -> Any:
         words = []

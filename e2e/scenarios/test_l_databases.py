@@ -18,7 +18,7 @@ WRITES_AGAIN = 8.0
 SWITCHOVER_PAUSE = 3.0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="package", params=["postgresql"])
+@pytest_asyncio.fixture(scope="module", loop_scope="package", params=["postgresql", "mariadb"])
 async def _database(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Databases]:
     made = Databases(stage, f"orders-{request.param}", request.param)
     await made.apply(degradedWrites="allow")

@@ -1,6 +1,7 @@
 """DigitalOcean's DNS driver against the simulated API, over loopback."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -30,14 +31,14 @@ async def world() -> AsyncIterator[tuple[Cloud, DigitalOceanDns]]:
 
 
 async def records(dns: DigitalOceanDns, *types: str) -> tuple[DnsRecord, ...]:
-    view = await dns.records(ZONE)
+    view = await dns.records(ZONE, 0.0)
     assert view.records is not None
     return tuple(record for record in view.records if record.type in types)
 
 
 async def test_a_zone_that_is_not_there_has_no_records_at_all() -> None:
     async with world() as (_, dns):
-        assert (await dns.records(ZONE)).records is None
+        assert (await dns.records(ZONE, 0.0)).records is None
 
 
 async def test_a_new_zone_has_name_servers_and_no_address() -> None:
@@ -99,7 +100,55 @@ async def test_all_pages_of_the_records_are_read_and_a_missing_one_fails_the_rea
         assert len(await records(dns, "A")) == 7
         cloud.faults.fail(Kind.UNAVAILABLE, path=f"/v2/domains/{ZONE}/records", page=2)
         with pytest.raises(Transient):
-            await dns.records(ZONE)
+            await dns.records(ZONE, 0.0)
+
+
+async def test_a_read_of_a_zone_serves_all_who_ask_for_none_younger_and_no_other_zone() -> None:
+    async with world() as (cloud, dns):
+        await dns.create_zone(ZONE)
+        await dns.create_zone("example.org")
+        cloud.journal.clear()
+        views = await asyncio.gather(*(dns.records(ZONE, 3600.0) for _ in range(5)))
+        assert len(cloud.journal) == 1
+        assert await dns.records(ZONE, 3600.0) == views[0]
+        assert (await dns.records("example.org", 3600.0)).zone == "example.org"
+        assert len(cloud.journal) == 2
+        await dns.records(ZONE, 0.0)
+        assert len(cloud.journal) == 3
+
+
+async def test_no_read_of_a_zone_is_used_after_a_write_of_ours_to_it() -> None:
+    async with world() as (cloud, dns):
+        assert (await dns.records(ZONE, 3600.0)).records is None
+        await dns.create_zone(ZONE)
+        await dns.create_zone("example.org")
+        await dns.records("example.org", 3600.0)
+        made = await dns.create_record(ZONE, A)
+        changes: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: dns.update_record(ZONE, replace(made, ttl=300)),
+            lambda: dns.delete_record(ZONE, made.id),
+            lambda: dns.create_record(ZONE, A),
+            lambda: dns.destroy_zone(ZONE),
+        )
+        for change in changes:
+            before = await dns.records(ZONE, 3600.0)
+            await change()
+            assert await dns.records(ZONE, 3600.0) != before
+        cloud.journal.clear()
+        await dns.records("example.org", 3600.0)
+        assert not len(cloud.journal)
+
+
+async def test_a_write_that_failed_may_have_been_done_so_the_zone_is_read_again() -> None:
+    async with world() as (cloud, dns):
+        await dns.create_zone(ZONE)
+        await dns.records(ZONE, 3600.0)
+        cloud.faults.fail(Kind.ERROR_AFTER, method="POST", path=f"/v2/domains/{ZONE}/records")
+        with pytest.raises(Unclear):
+            await dns.create_record(ZONE, A)
+        view = await dns.records(ZONE, 3600.0)
+        assert view.records is not None
+        assert [replace(record, id=0) for record in view.records if record.type == "A"] == [A]
 
 
 async def test_the_zones_of_the_account_come_with_their_files_in_one_call_for_all_who_ask() -> None:

@@ -123,6 +123,53 @@ async def test_a_wake_cuts_the_waiting_short(bench: Bench) -> None:
     assert bench.recorder.runs == ["shop", "shop"]
 
 
+async def test_urgent_objects_take_no_slots_from_those_that_wait_their_turn(bench: Bench) -> None:
+    opened, pools = gate(), Recorder(LoadBalancerPool)
+    _, pools.act = opened
+    bench.loop = Loop({HASite: bench.recorder, LoadBalancerPool: pools}, bench.leader, bench.metrics, concurrency=2)
+    bench.start()
+    for number in range(40):
+        bench.loop.wake(LoadBalancerPool, "default", f"pool-{number}", urgent=True)
+    bench.wake("shop")
+    await bench.settle()
+    assert len(pools.running) == 40
+    assert bench.recorder.runs == ["shop"]
+    opened[0].set()
+
+
+async def test_of_all_kinds_the_object_that_has_been_due_for_longest_runs_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers are late when the event loop is busy, and what wakes objects meanwhile is before them."""
+    loop, order = asyncio.get_running_loop(), list[str]()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    pools = Recorder(LoadBalancerPool)
+
+    async def site(name: str) -> Outcome:
+        order.append(name)
+        return Outcome(1.0 if name == "shop" and order.count(name) == 1 else HOUR)
+
+    async def pool(name: str) -> Outcome:
+        nonlocal now
+        order.append(name)
+        if name == "slow":
+            now += 5.0
+            for number in range(3):
+                bench.loop.wake(LoadBalancerPool, "default", f"pool-{number}")
+            await bench.settle()
+        return Outcome(HOUR)
+
+    bench.recorder.act, pools.act = site, pool
+    bench.loop = Loop({HASite: bench.recorder, LoadBalancerPool: pools}, bench.leader, bench.metrics, concurrency=1)
+    bench.start()
+    bench.wake("shop")
+    await bench.settle()
+    bench.loop.wake(LoadBalancerPool, "default", "slow")
+    await bench.until(lambda: len(order) == 6)
+    assert order == ["shop", "slow", "shop", "pool-0", "pool-1", "pool-2"]
+
+
 async def test_wakes_during_a_reconcile_make_it_run_once_more_afterwards(bench: Bench) -> None:
     opened, bench.recorder.act = gate()
     bench.start()

@@ -163,15 +163,37 @@ def test_app_servers_are_told_anew_and_none_is_replaced(change: Callable[[Univer
     play(story)
 
 
-POINTS = range(1, 400, 7) if FULL else (40, 75, 110)
+TELLING = ("before ssh equip", "after ssh equip", "before ssh deliver", "after ssh deliver")
+"""Effects that this file is about."""
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("effect", TELLING)
+def test_an_operator_that_dies_while_it_tells_an_app_server_is_made_up_for(effect: str) -> None:
+    async def story(universe: Universe) -> None:
+        died: list[int] = []
+
+        def strike(number: int) -> None:
+            if not died and universe.effects[number].startswith(effect) and "-app-" in universe.effects[number]:
+                died.append(number)
+                universe.crash()
+
+        universe.on_effect = strike
+        begin(universe, database=USE)
+        await well(universe)
+        assert died
+        assert not universe.witness.breaches
+
+    play(story)
+
+
+@pytest.mark.skipif(not FULL, reason="HASITE_MATRIX=1")
+@pytest.mark.parametrize("point", range(1, 280, 7))
 def test_an_operator_that_dies_at_any_effect_is_made_up_for(point: int) -> None:
     async def story(universe: Universe) -> None:
         universe.on_effect = lambda number: universe.crash() if number == point else None
         begin(universe, database=USE)
         await well(universe)
+        assert len(universe.effects) > point
         assert not universe.witness.breaches
 
     play(story)

@@ -42,12 +42,16 @@ class Faults:
             (2, self.crash_operator),
             (2, self.pause_operator),
             (2, self.slow_object),
+            (2, self.lose_object),
+            (2, self.mute_object),
             (3, self.slow_disk),
             (3, self.bad_network),
             (2, self.jump_clock),
             (3, self.slow_link),
             (3, self.crash_in_store),
             (6, self.lie_in_wait),
+            (3, self.kill_at_turn),
+            (2, self.crash_follower),
             (4, self.switch_over),
             (3, self.change_membership),
             (2, self.lag),
@@ -144,12 +148,17 @@ class Faults:
         self.world.after(self.span(), self.world.slow_links.pop, (one, other), None)
 
     def lie_in_wait(self) -> None:
-        """Something goes wrong right after the next turn of the story, whatever it is."""
-        self.world.ambush = self.spring
+        """Something goes wrong right after one of the next turns of the story, whatever it is."""
+        self.world.ambush, self.world.ambush_after = self.spring, self.rng.randrange(4)
 
     def spring(self) -> None:
         kind = self.rng.choice((self.crash_primary, self.crash_node, self.pause_primary_guard, self.cut_site, self.cut_pair))
-        self.world.after(self.rng.uniform(0.0, 0.4), kind)
+        self.world.after(self.rng.choice((0.0, self.rng.uniform(0.0, 0.4))), kind)
+
+    def kill_at_turn(self) -> None:
+        """The primary dies right after one of the next turns of the story."""
+        self.world.ambush_after = self.rng.randrange(4)
+        self.world.ambush = lambda: self.world.after(self.rng.uniform(0.0, 0.3), self.crash_primary)
 
     def crash_in_store(self) -> None:
         node = self.some()
@@ -162,7 +171,7 @@ class Faults:
 
     def lag(self) -> None:
         node = self.some()
-        self.world.db_lag[node.name] = self.rng.choice((0.3, 1.0, 4.0, 12.0)) * self.rng.random()
+        self.world.db_lag[node.name] = self.rng.choice((0.5, 1.0, 1.0, 4.0, 12.0)) * self.rng.uniform(0.3, 1.0)
         self.tell(f"{node.name} receives {self.world.db_lag[node.name]:.1f} s late")
         self.world.after(self.span(), self.world.db_lag.pop, node.name, None)
 
@@ -176,6 +185,12 @@ class Faults:
 
     def crash_primary(self) -> None:
         self.crash_node(self.world.primary())
+
+    def crash_follower(self) -> None:
+        leader = self.world.primary()
+        others = [n for n in self.world.nodes.values() if n is not leader and not n.gone]
+        if others:
+            self.crash_node(self.rng.choice(others))
 
     def crash_site(self) -> None:
         location = self.some().location
@@ -234,14 +249,25 @@ class Faults:
         operator.paused_until = self.world.now + self.span()
         self.tell(f"stops {operator.name}")
 
+    def lose_object(self) -> None:
+        operator = self.rng.choice(self.world.operators)
+        operator.alone_until = self.world.now + self.span()
+        self.tell(f"{operator.name} does not reach the API server")
+
     def slow_object(self) -> None:
         shared = self.scenario.shared
         shared.slow, shared.away = self.rng.uniform(0, 3.0), self.rng.random() < 0.5
         self.tell(f"the API server is {'away' if shared.away else 'slow'}")
         self.world.after(self.span(), self.quick_object)
 
+    def mute_object(self) -> None:
+        self.scenario.shared.mute = True
+        self.tell("writes to the API server time out")
+        self.world.after(self.span(), self.quick_object)
+
     def quick_object(self) -> None:
-        self.scenario.shared.slow, self.scenario.shared.away = 0.0, False
+        shared = self.scenario.shared
+        shared.slow, shared.away, shared.mute = 0.0, False, False
 
     def slow_disk(self) -> None:
         node = self.some()

@@ -238,6 +238,7 @@ PAIR = Shape("1+1", "synchronous", False, "postgresql", 1)
 DEGRADED = Shape("1+1", "synchronous", True, "postgresql", 1)
 ASYNC = Shape("1+1", "asynchronous", False, "postgresql", 1)
 TWO = Shape("1+1", "asynchronous", True, "postgresql", 2)
+SYNC_TWO = Shape("1+1", "synchronous", True, "postgresql", 2)
 FOUR = Shape("2+2", "synchronous", False, "postgresql", 1)
 WITNESS = Shape("1+1+witness", "synchronous", True, "postgresql", 1)
 SYNC3_DEGRADED = Shape("1+1+1", "synchronous", True, "postgresql", 1)
@@ -246,12 +247,14 @@ DISK = ("crash_in_store", "crash_in_store", "crash_node", "crash_primary", "cut_
 DELAYS = ("slow_link", "slow_link", "cut_one_way", "cut_pair", "cut_site")
 RESTARTS = ("restart_guard", "cut_one_way", "cut_site", "cut_pair", "restart_guard")
 LAGS = ("lag", "lag", "crash_primary", "lie_in_wait", "cut_pair", "cut_site", "crash_site")
-JOINS = ("lag", "lag", "crash_node", "crash_primary", "lie_in_wait", "lie_in_wait", "lie_in_wait")
-LOSSES = ("bad_network", "bad_network", "lag", "cut_site", "cut_pair", "cut_one_way", "restart_guard")
+JOINS = ("lag", "lag", "crash_follower", "kill_at_turn", "kill_at_turn")
+SUDDEN = ("crash_primary", "pause_guard", "pause_guard", "lag", "lag")
+COPIES = ("lose_disk", "lose_disk", "lag", "lag", "crash_primary", "crash_server")
+UNCLEAR = ("mute_object", "mute_object", "crash_operator", "cut_site", "crash_primary", "cut_pair")
 PAUSES = ("pause_primary_guard", "cut_site", "crash_server")
-OPERATORS = ("cut_site", "crash_operator", "pause_operator", "slow_object", "cut_pair", "cut_one_way", "restart_guard")
+OPERATORS = ("cut_site", "crash_operator", "pause_operator", "lose_object", "lose_object", "cut_pair", "cut_one_way")
 MEMBERS = ("change_membership", "change_membership", "cut_site", "cut_site", "lie_in_wait")
-HANDOVERS = ("switch_over", "cut_one_way", "crash_server", "bad_network", "pause_guard")
+HANDOVERS = ("switch_over", "switch_over", "crash_server", "lie_in_wait", "pause_primary_guard")
 
 MUTATIONS = (
     Mutation("no wait before granting", "a voter's patience", never_waits, focus=RESTARTS),
@@ -266,7 +269,7 @@ MUTATIONS = (
     Mutation("not the newest", "the greatest position reigns", not_the_newest, shape=SYNC3, focus=LAGS),
     Mutation("eligible ignored", "only who has all writes reigns", eligible_ignored, shape=DEGRADED, focus=LAGS),
     Mutation("too few heard", "enough of the eligible are heard", too_few_heard, shape=FOUR, focus=LAGS),
-    Mutation("not frozen", "positions of frozen receivers are compared", not_frozen, shape=FOUR, focus=LOSSES),
+    Mutation("not frozen", "positions of frozen receivers are compared", not_frozen, shape=SYNC3, focus=SUDDEN),
     Mutation("degrades first", "recorded, then done", degrades_before_recorded, shape=DEGRADED, focus=LAGS),
     Mutation("eligible first", "done, then recorded", eligible_before_waited_for, shape=DEGRADED, focus=JOINS),
     Mutation("new majority only", "both, while the membership changes", new_majority_only, shape=PAIR, focus=MEMBERS),
@@ -275,8 +278,8 @@ MUTATIONS = (
     Mutation("released too soon", "an epoch is given up by a stopped server", released_too_soon, focus=HANDOVERS),
     Mutation("new owner is free", "an operator that takes over waits", new_owner_is_free, shape=TWO, focus=OPERATORS),
     Mutation("vouches from memory", "an operator reads first", vouches_from_memory, shape=TWO, focus=OPERATORS),
-    Mutation("unclear is done", "an unclear write is found out about", unclear_is_done, shape=TWO, focus=OPERATORS),
-    Mutation("copy from anybody", "an eligible member copies from the primary", copy_from_anybody, shape=SYNC3),
+    Mutation("unclear is done", "an unclear write is found out about", unclear_is_done, shape=SYNC_TWO, focus=UNCLEAR),
+    Mutation("copy from anybody", "an eligible member copies from the primary", copy_from_anybody, shape=SYNC3, focus=COPIES),
     Mutation("record not at a majority", "before it is relied on", record_not_at_majority, shape=SYNC3_DEGRADED, focus=LAGS),
     Mutation("lag ignored", "no more is lost than allowed", lag_ignored, shape=ASYNC, focus=LAGS),
     Mutation("anybody releases", "only the holder gives its epoch up", ghost_release, focus=HANDOVERS),
@@ -321,4 +324,4 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     for each in MUTATIONS:
         if not wanted or each.name in wanted:
-            hunt(each, range(1, 120))
+            hunt(each, range(1, 400))

@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Shared:
-    """The object in the API server."""
+    """The object in the API server. ``mute``: it can be read, but most writes time out, done or not."""
 
     stored: Stored
     revision: int = 0
     away: bool = False
     slow: float = 0.0
+    mute: bool = False
 
 
 class Operator:
-    """One process at a time; a restarted one is a new owner. ``name``: in the network; it speaks as OPERATOR."""
+    """One process at a time; a restarted one is a new owner. ``name``: in the network; it speaks as OPERATOR.
+    ``alone_until``: it alone can't reach the object."""
 
     def __init__(self, world: World, name: str, shared: Shared, rate: float) -> None:
         self.world, self.name, self.shared = world, name, shared
@@ -45,6 +47,7 @@ class Operator:
         self.life = 0
         self.revision = -1
         self.paused_until = 0.0
+        self.alone_until = 0.0
         self.inbox: list[SharedEvent] = []
         self.voter: SharedVoter | None = None
         self.identity = OPERATOR
@@ -105,7 +108,7 @@ class Operator:
         return self.world.rng.uniform(0.002, 0.05) + self.shared.slow * self.world.rng.random()
 
     def fetch(self) -> None:
-        if self.shared.away:
+        if self.shared.away or self.world.now < self.alone_until:
             self.world.after(1.0, self.later, Fetched(None), self.life)
             return
         self.world.after(self.latency(), self.read, self.life)
@@ -117,7 +120,7 @@ class Operator:
 
     def write(self, stored: Stored) -> None:
         rng, world = self.world.rng, self.world
-        if self.shared.away or rng.random() < 0.02:
+        if self.shared.away or world.now < self.alone_until or rng.random() < (0.7 if self.shared.mute else 0.02):
             if rng.random() < 0.5:
                 world.after(rng.uniform(0.0, 6.0), self.apply, stored, self.revision, -1)
             world.count["unclear writes"] += 1

@@ -147,7 +147,7 @@ class Scenario:
             world.after(0.1, node.boot)
             world.after(0.2, node.start_guard)
         for number, operator in enumerate(world.operators):
-            operator.paused_until = world.now
+            operator.paused_until = operator.alone_until = world.now
             if number == 0:
                 world.after(0.1, operator.boot)
         world.story("~", "everything is healed")

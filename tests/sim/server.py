@@ -79,7 +79,7 @@ class Server:
         if desired.role == "stopped" and not desired.clean:
             self.kill()
         self.running = self.reach(desired)
-        self.proceed(self.op)
+        self.world.after(self.world.rng.uniform(0.0, 0.03), self.proceed, self.op)
 
     def proceed(self, op: int) -> None:
         if op != self.op or self.running is None or not self.node.up:

@@ -231,6 +231,7 @@ class World(Checks):
         self.slow_links: dict[tuple[str, str], float] = {}
         self.doomed: set[str] = set()
         self.ambush: Callable[[], None] | None = None
+        self.ambush_after = 0
         self.count: Counter[str] = Counter()
         self.appended: dict[int, float] = {}
         self.last_value = 0
@@ -343,8 +344,10 @@ class World(Checks):
     def story(self, who: str, text: str) -> None:
         self.count_note(text)
         if self.ambush is not None and who != "~":
-            strike, self.ambush = self.ambush, None
-            strike()
+            self.ambush_after -= 1
+            if self.ambush_after < 0:
+                strike, self.ambush = self.ambush, None
+                strike()
         if self.told:
             print(f"{self.now:9.3f} {who:9} {text}")
         else:

@@ -13,8 +13,10 @@ class DnsProvider(Protocol):
         """Zone name → its zone file, for all zones, no older than ``max_age`` seconds. A hint, not a fact."""
         ...
 
-    async def records(self, zone: str) -> ZoneView:
-        """All records by a fresh read of every page; None only for a definite 404. Raises on a short read."""
+    async def records(self, zone: str, max_age: float) -> ZoneView:
+        """All records, by a read of every page that began at most ``max_age`` seconds ago, and after the last write to
+        this zone by this client; None only for a definite 404. Raises on a short read. Who asks at the same time
+        shares one read."""
         ...
 
     async def create_zone(self, zone: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from zlib import crc32
 
 from hasite.guard import ballot as ballots
@@ -253,6 +254,12 @@ def ask_in_earnest(turn: Turn, order: Order | None) -> None:
     turn.broadcast(ask)
 
 
+def last_heard(guard: Guard, campaign: Campaign) -> dict[str, tuple[bool, float]]:
+    """Nobody follows yet. Who has been silent for long when a reign begins need not be waited for once more."""
+    members = election.data_members(campaign.membership, campaign.previous) - {guard.name}
+    return {name: (False, guard.heard[name].at if name in guard.heard else -inf) for name in members}
+
+
 def win(turn: Turn, campaign: Campaign, found: SyncRecord | None) -> None:
     """Holder from now on; primary once a majority has vouched and stored its record."""
     guard, now = turn.guard, turn.now
@@ -260,6 +267,6 @@ def win(turn: Turn, campaign: Campaign, found: SyncRecord | None) -> None:
     record = records.first_record(guard.settings, found, campaign.epoch, forced)
     granted = frozenset(name for name, answer in campaign.answers.items() if answer.granted)
     reign = Reign(campaign.epoch, campaign.epoch, campaign.membership, campaign.previous, now, record, joined=granted)
-    reign = replace(reign, create=bootstraps(guard))
+    reign = replace(reign, create=bootstraps(guard), seen=last_heard(guard, campaign))
     turn.note(f"elected in epoch {campaign.epoch}")
     turn.put(campaign=None, reign=reign, refusal="", attempts=0, urged=-1.0, lag=None)

@@ -338,6 +338,7 @@ def hand_over(turn: Turn, handover: Handover) -> None:
     if handover.target and now < handover.stopped + CATCH_UP_TIME and not has_everything(turn, handover.target):
         return
     message = Release(guard.name, guard.ballot.vote.epoch)
+    turn.note(f"has stopped, epoch {message.epoch} is free")
     turn.put(ballot=ballots.release(guard.ballot, message), reign=None, followed=None)
     turn.put(next_try=now + (TAKEOVER_TIME if handover.target else 2 * guard.settings.timing.renew))
     turn.broadcast(message)

@@ -67,12 +67,16 @@ class DnsWish:
 
 @dataclass(frozen=True)
 class DnsPlan:
-    """Steps in order. ``settled``: every authoritative server says just what is wanted."""
+    """Steps in order. ``settled``: every authoritative server says just what is wanted.
+
+    ``doubtful``: the zone seems to have been read short.
+    """
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     waits: tuple[Wait, ...] = ()
     settled: bool = False
+    doubtful: bool = False
 
 
 Answers = Mapping[str, Answer | Unknown]
@@ -118,7 +122,7 @@ def plan_dns(wish: DnsWish, view: ZoneView | Unknown, answers: Answers) -> DnsPl
     at = _At.read(wish, view.records)
     short = _short_read(at, answers, wish)
     if short:
-        return DnsPlan(waits=(Wait(short, 2.0),))
+        return DnsPlan(waits=(Wait(short, 2.0),), doubtful=True)
     if wish.delete_all:
         return _plan_removal(wish, at, view.records, answers)
     refusal = at.refusal(wish)

@@ -73,6 +73,13 @@ def missing_from_listing(records: Sequence[DropletRecord], listed: Sequence[Drop
     return tuple(r.droplet_id for r in records if r.droplet_id is not None and r.droplet_id not in present)
 
 
+def unlisted(sight: Sight, wanted: Sequence[object]) -> tuple[Wait, ...]:
+    """What purchases wait for: a status that was lost would have all bought anew that is only not listed."""
+    if not (wanted and isinstance(sight.listed, Unknown)):
+        return ()
+    return (Wait(f"nothing is bought while droplets cannot be listed: {sight.listed.why}", 5.0),)
+
+
 def settle(
     records: Sequence[DropletRecord], sight: Sight, owner: Owner, role: Role, identity: str, now: float
 ) -> Settled:

@@ -7,7 +7,7 @@ from hasite.api.common import DropletRecord, seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool, LoadBalancerPoolStatus, ZoneStatus
 from hasite.plan.claims import Claims
 from hasite.plan.dns import DnsPlan, DnsWish, choose_zone, gone_everywhere, plan_dns
-from hasite.plan.droplets import Settled, settle
+from hasite.plan.droplets import Settled, settle, unlisted
 from hasite.plan.failover import Candidate, Publication, is_down, judge, publish
 from hasite.plan.firewalls import load_balancer_firewall, plan_firewall
 from hasite.plan.machinework import machine_work
@@ -185,7 +185,8 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
     records = _remember(settled.records, rollout, publication, world)
     regions = {loc.name: loc.region for loc in pool.spec.locations}
     claims = Claims(owner_of(pool), "lb", pool_template(pool), regions, world.identity, world.now)
-    created, creations = claims.of(rollout.create) if stands else ((), ())
+    blind = unlisted(world.sight, rollout.create)
+    created, creations = claims.of(rollout.create) if stands and not blind else ((), ())
     records, destructions, release_waits = release_all(pool, records, world)
     machine_steps, machine_waits = machine_work(records, world)
     status = pool.status.model_copy(
@@ -197,7 +198,7 @@ def plan_pool(pool: LoadBalancerPool, world: PoolWorld) -> PoolPlan:
             "servers": servers_status(pool, world, records, publication),
         }
     )
-    waits = [*dns.waits, *settled.waits, *firewall_waits, *release_waits, *machine_waits]
+    waits = [*dns.waits, *settled.waits, *firewall_waits, *release_waits, *machine_waits, *blind]
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
     if publication.again_in is not None:
         waits.append(Wait("an address has to prove itself", max(publication.again_in, 0.1)))

@@ -8,7 +8,7 @@ from hasite.api.common import API_VERSION, DropletRecord, seconds
 from hasite.api.hasite import HASite, HASiteStatus
 from hasite.api.loadbalancerpool import LoadBalancerPool, ServerStatus
 from hasite.plan.claims import Claims
-from hasite.plan.droplets import Sight, settle
+from hasite.plan.droplets import Sight, settle, unlisted
 from hasite.plan.firewalls import app_firewall, plan_firewall, remove_firewall
 from hasite.plan.machinework import host_key_steps
 from hasite.plan.names import Owner, template_hash
@@ -82,12 +82,13 @@ def plan_site(site: HASite, world: SiteWorld) -> SitePlan:
     firewall_steps, firewall_waits, stands = _firewall(site, world)
     regions = {loc.name: loc.region for loc in site.spec.locations}
     claims = Claims(owner, "app", site_template(site), regions, world.identity, world.now)
-    created, creations = claims.of(rollout.create) if stands else ((), ())
+    blind = unlisted(world.sight, rollout.create)
+    created, creations = claims.of(rollout.create) if stands and not blind else ((), ())
     status = site.status.model_copy(update={"droplets": (*records, *created)})
     pool_steps = _pool_steps(site.model_copy(update={"status": status}), world)
     machine_steps, machine_waits = _machine_work(records, world)
     led, led_waits = database_work(site, site_template(site), records, world.machines, world.database)
-    waits = [*settled.waits, *firewall_waits, *release_waits, *machine_waits, *led_waits]
+    waits = [*settled.waits, *firewall_waits, *release_waits, *machine_waits, *led_waits, *blind]
     waits += [Wait(f"{name} does not serve yet", 1.0) for name in rollout.waiting_for]
     steps = (*pool_steps, *firewall_steps, *settled.steps, *machine_steps, *led, *creations, *destructions)
     refusals = tuple(each for each in (refusal, _obstacle(world)) if each is not None)

@@ -11,9 +11,14 @@ queued       it waits for one of the ``concurrency`` slots              changes 
 running      its reconcile runs, and no other of the same object        makes it run again afterwards
 unknown                                                                 queues it
 ===========  =========================================================  ==============================================
+
+Of all that are queued, of whatever kind, the one that has been due for longest runs next. Urgent ones take no slot: many
+of them at once keep nobody else waiting.
 """
 
 import asyncio
+import heapq
+import itertools
 import logging
 import math
 import random
@@ -142,9 +147,11 @@ class Loop:
         self._concurrency = concurrency
         self._time_limit = time_limit
         self._entries: dict[_Key, _Entry] = {}
-        self._queue: deque[_Entry] = deque()
+        self._queue: list[tuple[float, int, _Entry]] = []
+        self._queued = itertools.count()
         self._urgent_queue: deque[_Entry] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_slots: set[asyncio.Task[None]] = set()
         self._started = False
         self._stopping = False
         self._stopped = asyncio.Event()
@@ -206,37 +213,46 @@ class Loop:
             await asyncio.gather(*late, return_exceptions=True)
         self._stopped.set()
 
-    def _enqueue(self, entry: _Entry) -> None:
+    def _enqueue(self, entry: _Entry, due: float | None = None) -> None:
+        """``due``: since when (time of the event loop), if not now: its timer may be late."""
         _disarm(entry)
         entry.state = _State.QUEUED
-        (self._urgent_queue if entry.urgent else self._queue).append(entry)
+        if entry.urgent:
+            self._urgent_queue.append(entry)
+        else:
+            due = asyncio.get_running_loop().time() if due is None else due
+            heapq.heappush(self._queue, (due, next(self._queued), entry))
         if self._started:
             self._pump()
 
     def _pump(self) -> None:
-        """Starts every urgent object, and of the others as many as there are slots, first come, first served."""
+        """Starts every urgent object, and of the others as many as there are slots."""
         while self._urgent_queue:
             self._start(self._urgent_queue.popleft())
-        while self._queue and len(self._tasks) < self._concurrency:
-            self._start(self._queue.popleft())
+        while self._queue and len(self._in_slots) < self._concurrency:
+            task = self._start(heapq.heappop(self._queue)[-1])
+            if task is not None:
+                self._in_slots.add(task)
 
-    def _start(self, entry: _Entry) -> None:
+    def _start(self, entry: _Entry) -> asyncio.Task[None] | None:
         if self._stopping or entry.state is not _State.QUEUED:
-            return  # it was queued twice, the second time as urgent
+            return None  # it was queued twice, the second time as urgent
         if entry.kind not in self._reconcilers:
             self._entries.pop((entry.kind, entry.namespace, entry.name), None)
-            return
+            return None
         if not self._leadership.is_leader():
             self._rest(entry, _State.RESTING, NOT_LEADING)
-            return
+            return None
         entry.state = _State.RUNNING
         entry.woken = entry.urgent = entry.fresh = False
         task = asyncio.create_task(self._run(entry), name=f"reconcile {entry}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._in_slots.discard(task)
         self._pump()
 
     async def _run(self, entry: _Entry) -> None:
@@ -291,7 +307,9 @@ class Loop:
 
     def _rest(self, entry: _Entry, state: _State, delay: float) -> None:
         entry.state = state
-        entry.timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._enqueue, entry)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, delay)
+        entry.timer = loop.call_at(due, self._enqueue, entry, due)
 
 
 def delay_after(error: Exception, failures: int) -> float:

@@ -1,22 +1,21 @@
 """LoadBalancerPool: observe → plan → apply → report."""
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hasite.api.common import seconds
 from hasite.api.loadbalancerpool import AddressStatus, LoadBalancerPool
-from hasite.clouds import limiter
 from hasite.errors import HasiteError, Permanent, Unauthorized
 from hasite.plan.dns import agrees, owner_domain
 from hasite.plan.failover import Publication
 from hasite.plan.pool import PoolPlan, dns_wish, members_of, plan_pool, proxy_models, publication_of, settle_pool
 from hasite.plan.poolworld import PoolWorld, addresses_of
+from hasite.plan.release import out_of_patience
 from hasite.plan.removal import plan_pool_removal
 from hasite.plan.status import Problem, pool_report
 from hasite.plan.steps import describe
-from hasite.plan.world import Answer, MachineView, Probe, Unknown, ZoneView
+from hasite.plan.world import Answer, MachineView, Probe, Unknown
 from hasite.reconcilers.apply import Application
 from hasite.reconcilers.base import (
     BUSY_AGE,
@@ -35,6 +34,7 @@ from hasite.reconcilers.owning import OwningReconciler
 from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.values import Machine, Refused, sha256, target_of
 from hasite.reconcilers.watch import WatchTarget
+from hasite.reconcilers.zones import Doubt, ZoneSight
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ REFUSED_SECONDS = 30.0
 
 
 class PoolReconciler(OwningReconciler[LoadBalancerPool]):
-    """Keeps in memory besides: refused configurations, and when a failover began."""
+    """Keeps in memory besides: refused configurations, when a failover began, doubts about zones."""
 
     kind = LoadBalancerPool
 
@@ -54,9 +54,11 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         super().__init__(services)
         self._refused: dict[str, dict[str, Refused]] = {}
         self._failing: dict[str, float] = {}
+        self._zones = ZoneSight(services)
 
     def _drop(self, uid: str) -> None:
         super()._drop(uid)
+        self._zones.forget(uid)
         self._refused.pop(uid, None)
 
     async def _reconcile(self, pool: LoadBalancerPool, account: Account, observing: bool) -> Outcome:
@@ -174,18 +176,12 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         world = replace(world, answers=answers)
         zone_file = None if isinstance(world.zones, Unknown) else world.zones.get(wish.zone, "")
         if not pool.deleting and agrees(wish, answers, zone_file):
+            self._zones.forget(pool.uid)
             return world
-        leads_astray = any(isinstance(a, Answer) and a.addresses - set(wish.addresses) for a in answers.values())
-        urgent = leads_astray and not pool.deleting
-        zone: ZoneView | Unknown
-        try:
-            with limiter.urgent() if urgent else contextlib.nullcontext():
-                zone = await account.dns.records(wish.zone)
-        except Unauthorized:
-            raise
-        except HasiteError as error:
-            zone = Unknown(str(error))
-        return replace(world, zone=zone)
+        if pool.deleting:
+            wish = replace(wish, delete_all=True, patient=not out_of_patience(world.deleted_at, world))
+        doubt = Doubt(pool.uid, wish, answers, zone_file or "", ending=pool.deleting and not settled.records)
+        return replace(world, zone=await self._zones.look(account, doubt))
 
     async def _tell(self, before: LoadBalancerPool, after: LoadBalancerPool) -> None:
         """Events and metrics for addresses that came or went."""
