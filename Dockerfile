@@ -11,6 +11,8 @@ RUN python -m venv --without-pip /opt/hasite \
 FROM python:3.13-slim
 COPY --from=build /opt/hasite /opt/hasite
 ENV PATH=/opt/hasite/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONOPTIMIZE=2
+# What glibc keeps of freed memory counts as used by the container (docs/performance.md).
+ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=65536
 # The base has no user of this number, and asyncssh refuses every connection when it finds no name for its own user.
 ENV LOGNAME=hasite HOME=/nonexistent
 USER 65532:65532

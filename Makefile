@@ -10,6 +10,8 @@ STEPS ?= 1000000
 LOCATION ?= new-york
 HOW ?= power
 export PYTHONUNBUFFERED := 1
+# Where it is set, every process of the suites compiles all libraries anew: minutes, and memory that is measured.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,7 +55,10 @@ sim: setup ## the guard's protocol: a million steps of simulated disasters (STEP
 	$(PY) -m tests.sim --steps $(STEPS)
 
 e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
-	$(PY) -m pytest -q e2e
+	@mkdir -p build; trap 'kill $$beside 2>/dev/null' EXIT; status=0; \
+	$(PY) -m pytest -q e2e/databases e2e/test_*.py >build/e2e-beside.log 2>&1 & beside=$$!; \
+	$(PY) -m pytest -q e2e/scenarios || status=$$?; \
+	wait $$beside || status=$$?; cat build/e2e-beside.log; exit $$status
 
 bench: warm ## the figures of docs/performance.md
 	$(PY) -m e2e.bench

@@ -370,8 +370,8 @@ class Stage:
         jsonpath = "{range .items[*]}{.kind}/{.metadata.name}{range .status.conditions[*]}\n  {.type}={.status} "
         jsonpath += "{.reason}: {.message}{end}{range .status.plan[*]}\n  plan: {@}{end}\n{end}"
         for title, arguments in (
-            ("resources", ["get", "hasites,loadbalancerpools", "-o", "wide"]),
-            ("conditions", ["get", "hasites,loadbalancerpools", "-o", f"jsonpath={jsonpath}"]),
+            ("resources", ["get", "hasites,loadbalancerpools,rdb", "-o", "wide"]),
+            ("conditions", ["get", "hasites,loadbalancerpools,rdb", "-o", f"jsonpath={jsonpath}"]),
             ("events", ["get", "events", "--sort-by=.lastTimestamp"]),
         ):
             with contextlib.suppress(OSError, AttributeError, subprocess.TimeoutExpired):

@@ -1,6 +1,5 @@
 """One world for all scenarios, and what holds after each of their modules."""
 
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,49 +8,29 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from e2e import packages
 from e2e.site import WITHDRAWN, Stage, manifest
-from e2e.world.world import World
 
-PREFIX = os.environ.get("HASITE_E2E_PREFIX", "hse-")
-DIRECTORY = Path("/run/hasite-e2e" if PREFIX == "hse-" else f"/run/hasite-e2e-{PREFIX.strip('-')}")
 SHOP = "shop"
-
-_stages: list[Stage] = []
-"""The stage that stands now, for the reports of failures."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All scenarios share one event loop, in which the world's cloud lives."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
-            item.add_marker(pytest.mark.timeout(600))
-            if os.geteuid() != 0:
-                item.add_marker(pytest.mark.skip(reason="makes network namespaces and machines: needs root"))
+    packages.prepare(items, Path(__file__).parent)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-    """Attaches what explains a failure."""
     report = yield
-    if report.failed and Path(__file__).parent in item.path.parents:
-        for stage in _stages:
-            report.sections += stage.evidence()
+    if Path(__file__).parent in item.path.parents:
+        packages.explain(report)
     return report
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def stage() -> AsyncIterator[Stage]:
     """The world, with an operator and no site."""
-    made = Stage(World(DIRECTORY, prefix=PREFIX, progress=lambda text: print(f"  {text}", flush=True)))
-    try:
-        await made.start()
-        _stages.append(made)
+    async with packages.world_of_its_own("hse-") as made:
         yield made
-    finally:
-        _stages.clear()
-        await made.close()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -86,7 +65,7 @@ async def abandoned(stage: Stage) -> tuple[float, list[str]]:
 def no_name_ever_leads_astray(request: pytest.FixtureRequest) -> Iterator[None]:
     """What the watch saw during a scenario fails it."""
     yield
-    for stage in _stages:
+    for stage in packages.standing:
         problems, stage.watcher.problems = stage.watcher.problems, []
         assert not problems, "\n".join(problems)
 
@@ -95,7 +74,7 @@ def no_name_ever_leads_astray(request: pytest.FixtureRequest) -> Iterator[None]:
 async def nothing_is_left_over() -> AsyncIterator[None]:
     """After each module: nothing at the provider without an owner, and none of the calls that are never made."""
     yield
-    for stage in _stages:
+    for stage in packages.standing:
         journal = stage.world.cloud.journal
         assert not [call for call in journal if call.method == "DELETE" and "tag_name" in call.query]
         assert not [v for v in stage.world.cloud.violations if v.kind == "destroy-by-tag"]

@@ -206,6 +206,8 @@ async def test_a_token_that_lost_its_rights_is_reported_and_nothing_is_lost(shop
         assert not deletions(shop, since)
         await shop.patch(SHOP, {"app": {"replicasPerLocation": 2}})
         await shop.until_ready(SHOP)
+
+
 async def test_nothing_is_bought_while_page_2_of_the_droplets_fails(shop: Stage) -> None:
     with many_neighbours(shop):
         shop.world.cloud.faults.fail("error-before", method="GET", path="/v2/droplets", page=2, count=None)
@@ -223,5 +225,3 @@ async def test_nothing_is_bought_while_page_2_of_the_droplets_fails(shop: Stage)
         assert len(await shop.droplets(SHOP, "app")) == 6
         await shop.patch(SHOP, {"app": {"replicasPerLocation": 2}})
         await shop.until_ready(SHOP)
-
-

@@ -113,7 +113,7 @@ async def _assemble(config: Config) -> _Parts:
         await configuration(), observe=lambda label, status: metrics.api_call("kubernetes", label, status)
     )
     identity = unique_identity(config.identity)
-    kube = KubeClient(transport, identity, config.watch_namespaces)
+    kube = KubeClient(transport, identity, config.watch_namespaces, event_dropped=metrics.event_dropped)
     lease = Lease(transport, (config.namespace, LEASE_NAME), identity, LeaseTimes(config.lease_duration))
     table: dict[type[Resource], Reconciler] = {}
     loop = Loop(table, lease, metrics)

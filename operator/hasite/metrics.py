@@ -45,6 +45,9 @@ class Metrics:
             buckets=_FAILOVER,
             registry=self.registry,
         )
+        self._events_dropped = self._counter(
+            "hasite_events_dropped", "Kubernetes Events given up because too many waited for the API server."
+        )
         self._leader = self._gauge("hasite_leader", "1 while this process leads.")
         self._addresses: defaultdict[_Object, set[str]] = defaultdict(set)
 
@@ -81,6 +84,10 @@ class Metrics:
     def failed_over(self, seconds: float) -> None:
         """One failover ended."""
         self._failover.observe(seconds)
+
+    def event_dropped(self) -> None:
+        """One Kubernetes Event will not be seen."""
+        self._events_dropped.inc()
 
     def leading(self, value: bool) -> None:
         """Whether this process leads."""

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from hasite.config import Config
 
+from e2e.world.world import OPERATOR_ALLOCATOR
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 MANIFESTS, CHART = ROOT / "manifests", ROOT / "helm/hasite-operator"
 
@@ -42,6 +44,14 @@ def test_every_setting_of_the_deployment_is_one_that_the_operator_reads(path: Pa
     used = set(re.findall(r"name: (HASITE_\w+)", path.read_text()))
     assert used <= known
     assert {"HASITE_NAMESPACE", "HASITE_IDENTITY"} <= used
+
+
+def test_image_manifests_chart_and_local_world_set_the_same_allocator() -> None:
+    image = dict(re.findall(r"\b(MALLOC_\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+    assert len(image) == 3
+    for path in (MANIFESTS / "deployment.yaml", CHART / "templates/deployment.yaml"):
+        assert dict(re.findall(r'- name: (MALLOC_\w+)\n +value: "(.+)"', path.read_text())) == image
+    assert image == OPERATOR_ALLOCATOR
 
 
 def test_the_operator_runs_as_two_replicas_without_privileges() -> None:

@@ -55,6 +55,7 @@ def test_two_of_them_do_not_meet() -> None:
         'hasite_dns_published{address="192.0.2.1",kind="HASite",name="shop",namespace="default"} 1.0',
         'hasite_withdrawals_total{kind="HASite",name="shop",namespace="default"} 1.0',
         "hasite_failover_seconds_count 1.0",
+        "hasite_events_dropped_total 1.0",
         "hasite_leader 1.0",
     ],
 )
@@ -67,6 +68,7 @@ def test_series(name: str) -> None:
     metrics.dns_published(SHOP, ["192.0.2.1"])
     metrics.withdrawn(SHOP)
     metrics.failed_over(3.2)
+    metrics.event_dropped()
     metrics.leading(True)
     assert name in metrics.text().decode().splitlines()
 

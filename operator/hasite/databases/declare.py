@@ -104,6 +104,8 @@ def declare_mysql(server: Server, wanted: Declaration) -> None:
             for user, password in sorted(wanted.passwords.items()):
                 cursor.execute("CREATE USER IF NOT EXISTS %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (user, password))
                 cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (user, password))
+                # Whoever writes may ask in which reign.
+                cursor.execute("GRANT SELECT ON hasite.epoch TO %s@'%%'", (user,))
             for name, owner in sorted(wanted.owners.items()):
                 cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
                 cursor.execute(f"GRANT ALL PRIVILEGES ON {_pattern(name)}.* TO %s@'%%'", (owner,))

@@ -243,9 +243,14 @@ def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdic
 
 
 def ask_in_earnest(turn: Turn, order: Order | None) -> None:
-    """Votes for itself, durably, freezes its own data, and asks everybody."""
+    """Votes for itself, durably, freezes its own data, and asks everybody. It is a voter like any other: since the trial
+    began it may have vouched for the primary."""
     guard, now = turn.guard, turn.now
     ask = Ask(guard.name, max(guard.highest, guard.ballot.vote.epoch) + 1, False, *guard.known)
+    reason = ballots.objection(guard.ballot, ask, guard.settings.timing, now)
+    if reason:
+        give_up(turn, reason, guard.settings.timing.renew)
+        return
     turn.vote(ballots.grant(guard.ballot, ask, now))
     own = Answer(guard.name, ask.epoch, False, True, turn.guard.ballot.vote, None, "", guard.database.state)
     campaign = Campaign(ask.epoch, False, now, now, *guard.known, {guard.name: own}, order)

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ValidationError
@@ -34,11 +34,18 @@ _PLURALS: Final[Mapping[tuple[str, str], str]] = {
 class KubeClient(Kube):
     """The interface's promises, kept by the API server's own preconditions. Belongs to one event loop."""
 
-    def __init__(self, transport: Transport, identity: str, namespaces: Sequence[str] = ()) -> None:
-        """``namespaces`` limits ``list``; none means all of them."""
+    def __init__(
+        self,
+        transport: Transport,
+        identity: str,
+        namespaces: Sequence[str] = (),
+        *,
+        event_dropped: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``namespaces`` limits ``list``; none means all of them. ``event_dropped``: see ``EventRecorder``."""
         self._transport = transport
         self._namespaces = tuple(namespaces)
-        self._recorder = EventRecorder(transport, identity)
+        self._recorder = EventRecorder(transport, identity, dropped=event_dropped)
 
     async def get(self, kind: type[R], namespace: str, name: str) -> R | None:
         """The live object."""

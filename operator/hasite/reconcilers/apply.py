@@ -131,7 +131,10 @@ class Application(Generic[R]):
         await self._side_by_side(lanes)
 
     async def _side_by_side(self, lanes: Mapping[str, Sequence[Step]]) -> None:
-        """Until all have ended, or something urgent came: then work on machines is given up, to be done again later."""
+        """Until all have ended, or something urgent came: then work on machines is given up, to be done again later.
+
+        Of several errors one is raised, a lost leadership first.
+        """
         tasks = {asyncio.create_task(self._lane(lane), name=name): lane for name, lane in lanes.items()}
         pending = set(tasks)
         try:
@@ -144,9 +147,10 @@ class Application(Generic[R]):
         finally:
             for task in pending:
                 task.cancel()
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [e for e in ended if isinstance(e, BaseException) and not isinstance(e, asyncio.CancelledError)]
+        if errors:
+            raise next((e for e in errors if isinstance(e, LeadershipLost)), errors[0])
 
     async def _lane(self, steps: Sequence[Step]) -> None:
         for step in steps:

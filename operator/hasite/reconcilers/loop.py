@@ -12,8 +12,8 @@ running      its reconcile runs, and no other of the same object        makes it
 unknown                                                                 queues it
 ===========  =========================================================  ==============================================
 
-Of all that are queued, of whatever kind, the one that has been due for longest runs next. Urgent ones take no slot: many
-of them at once keep nobody else waiting.
+Of all that are queued, of whatever kind, the one that has been due for longest runs next. Urgent ones take no slot:
+many of them at once keep nobody else waiting.
 """
 
 import asyncio
