@@ -8,6 +8,7 @@ and over in that one session; one line of JSON a request goes to the standard ou
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
@@ -20,15 +21,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import aiohttp.abc
 
-from e2e.client import Failed, Resolver
+from e2e.client import CONNECT_SECONDS, Failed, Resolver
 from e2e.site import Stage, eventually
 from e2e.watch import SERVERS
 from e2e.world.world import ROOT
@@ -39,7 +39,9 @@ LOGIN = "/admin/login/"
 ADD = "/admin/auth/group/add/"
 LIST = "/admin/auth/group/"
 
-PATIENCE = 5.0
+VISITORS = 3
+
+PATIENCE = 10.0
 """Seconds that a visitor waits for an answer."""
 
 SITE_ENVIRONMENT = "/srv/site/site.env"
@@ -83,7 +85,7 @@ ExecStart=/usr/bin/gunicorn --bind 0.0.0.0:8080 --workers 3 --timeout 20 site_pr
 Restart=always
 RestartSec=1
 """
-"""Two servers may migrate at one moment; then one of them fails, and does it anew. Django notes some migrations twice then."""
+"""Two servers may migrate at one moment. One then fails, and does it anew; Django may note a migration twice."""
 
 PATH = """\
 [Path]
@@ -136,6 +138,7 @@ class Act:
 
     ``kind``: login, form, write, read. ``outcome``: ok; failed, when there was no answer or not the wanted one (a write
     may have happened all the same); lost, when what was acknowledged before was not there: the session, or the group.
+    ``address``: the load balancer's that was tried last.
     """
 
     kind: str
@@ -143,36 +146,27 @@ class Act:
     ended: float
     outcome: str
     name: str = ""
+    address: str = ""
     why: str = ""
 
 
 class Lost(Exception):
-    """Something that had been acknowledged is not there."""
+    """What was acknowledged is not there. Django answers a stranger with a redirect to the login page, and with 403
+    when the session has no such token."""
 
 
-class _Names(aiohttp.abc.AbstractResolver):
-    """As a browser's: it keeps an answer for its TTL, and tries the addresses in random order."""
+class _One(aiohttp.abc.AbstractResolver):
+    """Leads every name to the address that is being tried."""
 
-    def __init__(self, name: str, servers: Sequence[str]) -> None:
-        self._resolver = Resolver(name, servers)
+    address = ""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[aiohttp.abc.ResolveResult]:
-        try:
-            addresses = await self._resolver.resolve()
-        except Failed as error:
-            raise OSError(str(error)) from None
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        flags = socket.AI_NUMERICHOST
         return [
-            aiohttp.abc.ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in random.sample(addresses, len(addresses))
+            aiohttp.abc.ResolveResult(hostname=host, host=self.address, port=port, family=family, proto=0, flags=flags)
         ]
 
     async def close(self) -> None:
@@ -180,11 +174,13 @@ class _Names(aiohttp.abc.AbstractResolver):
 
 
 class Visitor:
-    """One browser with its cookies, every request on a new connection."""
+    """One browser with its cookies. Every request is a new connection, at the name's addresses in random order until
+    one connects within a second."""
 
     def __init__(self, domain: str, servers: Sequence[str], name: str, password: str) -> None:
         self._url = f"http://{domain}"
-        self._names = _Names(domain, servers)
+        self._resolver = Resolver(domain, servers)
+        self._at = _One()
         self._name = name
         self._password = password
         self._http: aiohttp.ClientSession
@@ -192,10 +188,8 @@ class Visitor:
 
     async def visit(self) -> None:
         """Until it is cancelled. It logs in once: a session that is lost later stays so."""
-        connector = aiohttp.TCPConnector(
-            resolver=self._names, use_dns_cache=False, force_close=True, happy_eyeballs_delay=0.25
-        )
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
+        connector = aiohttp.TCPConnector(resolver=self._at, use_dns_cache=False, force_close=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         async with aiohttp.ClientSession(self._url, connector=connector, timeout=timeout) as self._http:
             known = False
             for number in range(sys.maxsize):
@@ -214,18 +208,21 @@ class Visitor:
         for each in (name, random.choice(self._made)):
             await self._act("read", each, self._read(each))
 
-    async def _act(self, kind: str, name: str, doing: Any) -> bool:
+    async def _act(self, kind: str, name: str, doing: Awaitable[None]) -> bool:
         began = time.monotonic()
-        outcome, why = "ok", ""
+        outcome, why = "failed", "the visitor went home"
         try:
-            await doing
+            async with asyncio.timeout(PATIENCE):
+                await doing
+            outcome, why = "ok", ""
         except Lost as error:
             outcome, why = "lost", str(error)
-        except (Failed, OSError, aiohttp.ClientError, TimeoutError) as error:
-            outcome, why = "failed", str(error) or type(error).__name__
-        act = Act(kind, began, time.monotonic(), outcome, name, why)
-        sys.stdout.write(json.dumps(act.__dict__) + "\n")
-        sys.stdout.flush()
+        except (Failed, aiohttp.ClientError, TimeoutError) as error:
+            why = str(error) or type(error).__name__
+        finally:
+            act = Act(kind, began, time.monotonic(), outcome, name, self._at.address, why)
+            sys.stdout.write(json.dumps(act.__dict__) + "\n")
+            sys.stdout.flush()
         return outcome == "ok"
 
     async def _login(self) -> None:
@@ -245,23 +242,29 @@ class Visitor:
             raise Lost(f"group {name} is not in the list")
 
     async def _get(self, path: str, what: str) -> str:
-        async with self._http.get(path, allow_redirects=False) as answer:
-            _still_known(answer)
-            if answer.status != 200:
-                raise Failed(f"{what}: status {answer.status}")
-            return await answer.text()
+        status, _, page = await self._request("GET", path)
+        if status != 200:
+            raise Failed(f"{what}: status {status}")
+        return page
 
     async def _post(self, path: str, data: dict[str, str], onwards: str) -> None:
-        async with self._http.post(path, data=data, allow_redirects=False) as answer:
-            _still_known(answer)
-            if answer.status != 302 or answer.headers.get("Location", "") != onwards:
-                raise Failed(f"POST: status {answer.status}, {answer.headers.get('Location', 'no redirect')}")
+        status, location, _ = await self._request("POST", path, data)
+        if (status, location) != (302, onwards):
+            raise Failed(f"POST: status {status}, {location or 'no redirect'}")
 
-
-def _still_known(answer: aiohttp.ClientResponse) -> None:
-    """Django answers a stranger with a redirect to the login page, and 403 when the session has no such token."""
-    if answer.status == 403 or answer.headers.get("Location", "").startswith(LOGIN):
-        raise Lost(f"the session: status {answer.status}")
+    async def _request(self, method: str, path: str, data: dict[str, str] | None = None) -> tuple[int, str, str]:
+        """Status, where it redirects to, and the page. Raises ``Lost``."""
+        addresses = await self._resolver.resolve()
+        for self._at.address in random.sample(addresses, len(addresses)):
+            try:
+                async with self._http.request(method, path, data=data, allow_redirects=False) as answer:
+                    location = answer.headers.get("Location", "")
+                    if answer.status == 403 or location.startswith(LOGIN):
+                        raise Lost(f"the session: status {answer.status}")
+                    return answer.status, location, await answer.text()
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                continue
+        raise Failed("no address connects")
 
 
 def _token(page: str) -> str:
@@ -291,14 +294,15 @@ class Diary:
         return [act for act in self.acts if act.outcome == "lost"]
 
     @property
-    def longest(self) -> float:
-        """Seconds of the request that took longest."""
-        return max(act.ended - act.began for act in self.acts)
+    def hung(self) -> list[Act]:
+        """Requests that got no answer before their visitor's patience ended."""
+        return [act for act in self.acts if act.why == TimeoutError.__name__]
 
     def __str__(self) -> str:
         outcomes = Counter(f"{act.kind} {act.outcome}" for act in self.acts)
         failures = Counter(f"{act.kind}: {act.why}" for act in self.acts if act.outcome != "ok")
-        return f"{dict(outcomes)}, longest {self.longest:.2f} s; {failures.most_common(8)}"
+        longest = max(act.ended - act.began for act in self.acts)
+        return f"{dict(outcomes)}, longest {longest:.2f} s; {failures.most_common(8)}"
 
 
 def acts(lines: Iterable[str]) -> list[Act]:
@@ -307,15 +311,15 @@ def acts(lines: Iterable[str]) -> list[Act]:
 
 
 @contextlib.asynccontextmanager
-async def visitors(stage: Stage, domain: str, application: Application, number: int = 3) -> AsyncIterator[Diary]:
-    """They are logged in when the block begins, and stay so until its end."""
+async def visitors(stage: Stage, domain: str, application: Application) -> AsyncIterator[Diary]:
+    """``VISITORS`` of them. They are logged in when the block begins, and stay so until its end."""
     diary = Diary()
     with tempfile.TemporaryDirectory(prefix="hasite-visitors-") as folder:
-        outputs = [Path(folder) / f"{each}.jsonl" for each in range(number)]
+        outputs = [Path(folder) / f"{secrets.token_hex(4)}.jsonl" for _ in range(VISITORS)]
         processes = [_start(stage, domain, application, output) for output in outputs]
         try:
             for output in outputs:
-                await eventually(lambda output=output: '"write"' in output.read_text(), 30, "the first group", 0.1)  # type: ignore[misc]
+                await eventually(functools.partial(_has_written, output), 30, "the first group", 0.1)
             yield diary
         finally:
             for process in processes:
@@ -327,9 +331,13 @@ async def visitors(stage: Stage, domain: str, application: Application, number: 
             print(f"  visitors: {diary}")
 
 
+def _has_written(output: Path) -> bool:
+    return any((act.kind, act.outcome) == ("write", "ok") for act in acts(output.read_text().splitlines(keepends=True)))
+
+
 def _start(stage: Stage, domain: str, application: Application, output: Path) -> "subprocess.Popen[bytes]":
     servers = [f"--server={server}" for server in SERVERS.values()]
-    argv = [sys.executable, "-m", "e2e.application", domain, *servers, f"--name=visitor-{output.stem}"]
+    argv = [sys.executable, "-m", "e2e.application", domain, *servers, f"--name={output.stem}"]
     with output.open("wb") as out:
         environment = {**os.environ, "PASSWORD": application.password}
         return stage.world.run_at("client", argv, stdout=out, cwd=ROOT, env=environment)

@@ -136,6 +136,26 @@ class Databases:
         """A signal for the guard alone."""
         await self.stage.on(droplet, "systemctl", "kill", "--kill-whom=main", f"--signal={signal}", GUARD)
 
+    async def leads(self, droplet: Droplet) -> bool:
+        """Whether its own guard says so: for when there is no operator to ask."""
+        ask = ("curl", "-sf", "--max-time", "1", "http://127.0.0.1:7432/primary")
+        with contextlib.suppress(RuntimeError):  # it has no power
+            return (await self.stage.world.machines.exec(droplet.id, ask))[0] == 0
+        return False
+
+    async def until_leads(self, droplets: Sequence[Droplet], within: float = 60) -> Droplet:
+        """The first of them whose guard says so."""
+
+        async def leading() -> list[Droplet]:
+            return [each for each in droplets if await self.leads(each)]
+
+        found: list[Droplet] = (await eventually(leading, within, "one of them leads", 0.1))[0]
+        return found[0]
+
+    async def sql(self, droplet: Droplet, text: str) -> str:
+        """What PostgreSQL on a member answers to its own superuser."""
+        return await self.stage.on(droplet, "runuser", "-u", "postgres", "--", "psql", "-XAtq", text=text)
+
     # -- clients ----------------------------------------------------------------------------------------------------
 
     async def server(self, *droplets: Droplet) -> Server:
@@ -169,6 +189,17 @@ class Databases:
         out, errors = await asyncio.to_thread(process.communicate, json.dumps(asdict(server)).encode())
         assert process.returncode == 0, errors.decode()[-2000:]
         return json.loads(out)
+
+    async def until_written(self, since: float, within: float = 30) -> float:
+        """Until a client was acknowledged an append that it began after ``since``."""
+
+        def written() -> bool:
+            files = sorted(self._folder.glob("client-*.jsonl"), key=lambda file: file.stat().st_mtime)[-8:]
+            lines = (line for file in files for line in file.read_text().splitlines(keepends=True)[-50:])
+            complete = load(line for line in lines if line.endswith("\n"))
+            return any(o.invoked > since and o.outcome == "ok" and o.kind == "append" for o in complete)
+
+        return (await eventually(written, within, "a write is acknowledged", 0.3))[1]
 
     def _start(self, server: Server, output: Path) -> "subprocess.Popen[bytes]":
         number = output.stem.partition("-")[2]

@@ -12,10 +12,10 @@ from e2e import figures
 from e2e.database import Databases
 from e2e.site import Stage
 
-WRITES_AGAIN = 8.0
-"""Seconds, at worst, from a primary's loss to the first write on the other side, with a lease of 3 s."""
+WRITES_AGAIN = 25.0
+"""Seconds, at worst, with another world beside this one on the machine; docs/performance.md has the figures without."""
 
-SWITCHOVER_PAUSE = 3.0
+SWITCHOVER_PAUSE = 10.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package", params=["postgresql", "mariadb"])
@@ -102,10 +102,8 @@ async def test_both_datacentres_reboot_at_once_and_nothing_is_lost(database: Dat
             await database.stage.world.drop(each)
         await database.stage.world.restore()
         await database.until_ready(180)
-        began = time.monotonic()
-        await asyncio.sleep(5)
+        await database.until_written(time.monotonic())
     assert not history.violations
-    assert history.acknowledged(began)
 
 
 async def test_the_operator_is_killed_in_the_middle_of_a_failover(database: Databases) -> None:
@@ -129,8 +127,7 @@ async def test_a_primary_whose_disk_is_full_hands_over_or_goes_on_and_loses_noth
         await machines.fill_disk(before.id)
         await asyncio.sleep(15)
         await machines.free_disk(before.id)
+        # MariaDB looks once a minute whether there is room again.
+        await database.until_written(time.monotonic(), 90)
         await database.until_ready(180)
-        began = time.monotonic()
-        await asyncio.sleep(3)
     assert not history.violations
-    assert history.acknowledged(began)

@@ -174,7 +174,11 @@ class PostgresqlStore(SqlStore):
                 dbname=server.database,
                 target_session_attrs="read-write",
                 connect_timeout=2,
+                # A server that loses its power after it took the query owes an answer and will never say so.
                 tcp_user_timeout=int(self.timeout * 1000),
+                keepalives_idle=1,
+                keepalives_interval=1,
+                keepalives_count=int(self.timeout),
                 sslmode="verify-full" if server.ca else "disable",
                 sslrootcert=server.ca or None,
             )

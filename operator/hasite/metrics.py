@@ -1,19 +1,55 @@
 """What Prometheus scrapes. Every series of an object goes away with the object."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 _FAILOVER: Final = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 30, 60)
 _OBJECT: Final = ("kind", "namespace", "name")
 
 _Object = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class MemberFigures:
+    """``role``: what its server is; ``unknown`` while its guard is not heard. A lag that is not known has no series.
+    ``saved``: copies of what it alone had."""
+
+    name: str
+    location: str
+    role: str
+    lag_bytes: int | None = None
+    lag_seconds: float | None = None
+    saved: int = 0
+
+
+@dataclass(frozen=True)
+class DatabaseFigures:
+    """One database now. Counts are since this process began to look. ``lease_left``: of the primary, 0 without one.
+    ``synchronous``: standbys that a write waits for; None: not known. ``failover_seconds``: of the latest.
+    ``votes``: by the question (vote, trial) and the answer (granted, refused)."""
+
+    epoch: int
+    primary: str
+    members: tuple[MemberFigures, ...]
+    ready: int
+    wanted: int
+    heard: int
+    lease_left: float = 0.0
+    synchronous: int | None = None
+    failovers: int = 0
+    failover_seconds: float | None = None
+    switchovers: int = 0
+    votes: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -50,6 +86,8 @@ class Metrics:
         )
         self._leader = self._gauge("hasite_leader", "1 while this process leads.")
         self._addresses: defaultdict[_Object, set[str]] = defaultdict(set)
+        self._databases = _Databases()
+        self.registry.register(self._databases)
 
     def reconciled(self, kind: str, result: str, seconds: float) -> None:
         """``result``: ok, transient, permanent, unclear, error, timeout, stopped, gone."""
@@ -89,6 +127,10 @@ class Metrics:
         """One Kubernetes Event will not be seen."""
         self._events_dropped.inc()
 
+    def database(self, of: _Object, look: Callable[[], DatabaseFigures]) -> None:
+        """``look`` is called at each scrape, until ``forget``: lag and lease are never older than that."""
+        self._databases.looks[of] = look
+
     def leading(self, value: bool) -> None:
         """Whether this process leads."""
         self._leader.set(value)
@@ -97,6 +139,7 @@ class Metrics:
         """The object is gone."""
         self.dns_published(of, ())
         del self._addresses[of]
+        self._databases.looks.pop(of, None)
         for metric in (self._up, self._wanted, self._withdrawals):
             _remove(metric, *of)
 
@@ -109,6 +152,91 @@ class Metrics:
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(name, help_text, labels, registry=self.registry)
+
+
+_ONE: Final = _OBJECT[1:]
+_MEMBER: Final = (*_ONE, "member", "location")
+
+
+class _Databases(Collector):
+    """Asks for the figures of each database when it is scraped."""
+
+    def __init__(self) -> None:
+        self.looks: dict[_Object, Callable[[], DatabaseFigures]] = {}
+
+    def describe(self) -> Iterator[Metric]:
+        """Without a look."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All databases, one family after the other."""
+        seen = {of[1:]: look() for of, look in self.looks.items()}
+        yield from _of_databases(seen)
+        yield from _of_members(seen)
+
+
+_Seen = Mapping[tuple[str, str], DatabaseFigures]
+
+
+def _of_databases(seen: _Seen) -> Iterator[Metric]:
+    def gauge(name: str, text: str, value: Callable[[DatabaseFigures], float | None]) -> Metric:
+        family = GaugeMetricFamily(f"hasite_database_{name}", text, labels=_ONE)
+        for of, figures in seen.items():
+            if (found := value(figures)) is not None:
+                family.add_metric(of, found)
+        return family
+
+    def counter(name: str, text: str, value: Callable[[DatabaseFigures], int]) -> Metric:
+        family = CounterMetricFamily(f"hasite_database_{name}", text, labels=_ONE)
+        for of, figures in seen.items():
+            family.add_metric(of, value(figures))
+        return family
+
+    yield gauge("epoch", "Number of the newest reign.", lambda f: f.epoch)
+    yield gauge("members_ready", "Members that reign or follow.", lambda f: f.ready)
+    yield gauge("members_wanted", "Members with data that the object asks for.", lambda f: f.wanted)
+    yield gauge("guards_heard", "Guards that the operator is connected to and hears.", lambda f: f.heard)
+    yield gauge("lease_left_seconds", "Left of the primary's lease; 0 without one.", lambda f: f.lease_left)
+    yield gauge("synchronous_standbys", "Standbys that each write waits for.", lambda f: f.synchronous)
+    yield counter("failovers", "Failovers seen by this process.", lambda f: f.failovers)
+    yield counter("switchovers", "Planned changes of the primary seen by this process.", lambda f: f.switchovers)
+    yield gauge(
+        "last_failover_seconds",
+        "From the first beat of the old primary that was missing to the first one of the new primary.",
+        lambda f: f.failover_seconds,
+    )
+    primary = GaugeMetricFamily("hasite_database_primary_info", "Who takes writes.", labels=(*_ONE, "member"))
+    votes = CounterMetricFamily(
+        "hasite_database_votes",
+        "The operator's answers to candidates: votes, and trials, which only ask.",
+        labels=(*_ONE, "question", "answer"),
+    )
+    for of, figures in seen.items():
+        if figures.primary:
+            primary.add_metric((*of, figures.primary), 1)
+        for (question, answer), count in sorted(figures.votes.items()):
+            votes.add_metric((*of, question, answer), count)
+    yield primary
+    yield votes
+
+
+def _of_members(seen: _Seen) -> Iterator[Metric]:
+    role = GaugeMetricFamily("hasite_database_member_role", "1 for what the server is.", labels=(*_MEMBER, "role"))
+    size = GaugeMetricFamily("hasite_database_member_lag_bytes", "Behind the primary.", labels=_MEMBER)
+    time = GaugeMetricFamily("hasite_database_member_lag_seconds", "Behind the primary.", labels=_MEMBER)
+    saved = GaugeMetricFamily(
+        "hasite_database_member_saved", "Copies of what this member alone had as a primary.", labels=_MEMBER
+    )
+    for of, figures in seen.items():
+        for member in figures.members:
+            labels = (*of, member.name, member.location)
+            role.add_metric((*labels, member.role), 1)
+            saved.add_metric(labels, member.saved)
+            if member.lag_bytes is not None:
+                size.add_metric(labels, member.lag_bytes)
+            if member.lag_seconds is not None:
+                time.add_metric(labels, member.lag_seconds)
+    yield from (role, size, time, saved)
 
 
 def _remove(metric: MetricWrapperBase, *labels: str) -> None:

@@ -5,8 +5,9 @@ import argparse
 import sys
 import time
 from collections import Counter
+from typing import get_args
 
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Kind, Scenario
 from tests.sim.world import Violation
 
 
@@ -15,16 +16,18 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=int, help="tell the story of this seed")
-    parser.add_argument("--calm", action="store_true", help="only losses, delays and starved guards")
+    parser.add_argument(
+        "--kind", choices=get_args(Kind), default="faults", help="calm: only losses, delays, starved guards"
+    )
     parser.add_argument("--go-on", action="store_true", help="count violations instead of stopping at the first")
     options = parser.parse_args()
     if options.replay is not None:
-        return replay(options.replay, options.calm)
+        return replay(options.replay, options.kind)
     return march(options)
 
 
-def replay(seed: int, calm: bool) -> int:
-    scenario = Scenario(seed, story=True, calm=calm)
+def replay(seed: int, kind: Kind) -> int:
+    scenario = Scenario(seed, story=True, kind=kind)
     print(f"seed {seed}: {scenario.shape}")
     try:
         scenario.run()
@@ -41,7 +44,7 @@ def march(options: argparse.Namespace) -> int:
     seed = options.seed
     began = shown = time.monotonic()
     while steps < options.steps:
-        scenario = Scenario(seed, calm=options.calm)
+        scenario = Scenario(seed, kind=options.kind)
         try:
             scenario.run()
         except Violation as violation:
@@ -58,7 +61,9 @@ def march(options: argparse.Namespace) -> int:
         seed += 1
         if time.monotonic() > shown + 10:
             shown = time.monotonic()
-            print(f"{steps} steps, {runs} seeds from {options.seed} on, {steps / (shown - began):.0f} steps/s", flush=True)
+            print(
+                f"{steps} steps, {runs} seeds from {options.seed} on, {steps / (shown - began):.0f} steps/s", flush=True
+            )
     rate = steps / (time.monotonic() - began)
     print(f"{steps} steps, seeds {options.seed} to {seed - 1}, {rate:.0f} steps/s, {bad} violations")
     for name, number in sorted(total.items()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hasite.guard import election
 from hasite.guard.messages import Order
 from hasite.guard.model import OPERATOR, Member, Membership
+
 from tests.sim.checks import WAKE_WINDOW
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Faults:
             (6, self.lie_in_wait),
             (3, self.kill_at_turn),
             (2, self.crash_follower),
+            (1, self.die_by_halves),
             (4, self.switch_over),
             (3, self.change_membership),
             (2, self.lag),
@@ -145,14 +147,16 @@ class Faults:
         one, other = self.rng.sample(self.names(), 2)
         self.world.slow_links[one, other] = self.rng.uniform(0.3, 4.0)
         self.tell(f"what {one} sends to {other} takes {self.world.slow_links[one, other]:.1f} s")
-        self.world.after(self.span(), self.world.slow_links.pop, (one, other), None)
+        self.world.after(self.span(), self.quicken, one, other)
 
     def lie_in_wait(self) -> None:
         """Something goes wrong right after one of the next turns of the story, whatever it is."""
         self.world.ambush, self.world.ambush_after = self.spring, self.rng.randrange(4)
 
     def spring(self) -> None:
-        kind = self.rng.choice((self.crash_primary, self.crash_node, self.pause_primary_guard, self.cut_site, self.cut_pair))
+        kind = self.rng.choice(
+            (self.crash_primary, self.crash_node, self.pause_primary_guard, self.cut_site, self.cut_pair)
+        )
         self.world.after(self.rng.choice((0.0, self.rng.uniform(0.0, 0.4))), kind)
 
     def kill_at_turn(self) -> None:
@@ -173,7 +177,13 @@ class Faults:
         node = self.some()
         self.world.db_lag[node.name] = self.rng.choice((0.5, 1.0, 1.0, 4.0, 12.0)) * self.rng.uniform(0.3, 1.0)
         self.tell(f"{node.name} receives {self.world.db_lag[node.name]:.1f} s late")
-        self.world.after(self.span(), self.world.db_lag.pop, node.name, None)
+        self.world.after(self.span(), self.unlag, node.name)
+
+    def unlag(self, name: str) -> None:
+        self.world.db_lag.pop(name, None)
+
+    def quicken(self, one: str, other: str) -> None:
+        self.world.slow_links.pop((one, other), None)
 
     # --- machines and processes
 
@@ -230,6 +240,20 @@ class Faults:
         node = self.world.primary() or self.some()
         self.tell(f"kills the server of {node.name}")
         node.server.kill()
+
+    def die_by_halves(self) -> None:
+        """The primary's server dies, then its machine, while one follower's guard hangs and another's stream lags."""
+        leader = self.world.primary()
+        others = [n for n in self.world.nodes.values() if n is not leader and not n.gone and not n.witness]
+        if leader is None or len(others) < 2:
+            return
+        hung, late = self.rng.sample(others, 2)
+        self.tell(f"{leader.name} dies by halves, {hung.name} hangs, {late.name} lags")
+        hung.guard_paused_until = self.world.now + self.rng.uniform(0.8, 1.6)
+        self.world.db_lag[late.name] = 1.5
+        self.world.after(4.0, self.unlag, late.name)
+        self.world.after(self.rng.uniform(0.3, 0.8), leader.server.kill)
+        self.world.after(self.rng.uniform(0.8, 2.0), self.crash_node, leader)
 
     def lose_disk(self) -> None:
         """A standby's data turns out to be unusable; it is thrown away."""

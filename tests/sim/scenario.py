@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from hasite.guard.model import Member, Membership, Settings
+from hasite.guard.sharedvoter import Stored
+
 from tests.sim.checks import PROGRESS, REST
 from tests.sim.faults import Faults, changed, voters_of
-from tests.sim.operators import Operator, Shared, Stored
+from tests.sim.operators import Operator, Shared
 from tests.sim.world import Node, World
 
 TOPOLOGIES: dict[str, tuple[str, ...]] = {
@@ -19,6 +22,9 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "1+1+1+1+1": ("a1", "b1", "c1", "d1", "e1"),
     "2": ("a1", "a2"),
 }
+
+
+Kind = Literal["faults", "calm", "deaf"]
 
 
 @dataclass(frozen=True)
@@ -49,21 +55,22 @@ def member_of(name: str) -> Member:
 
 
 class Scenario:
-    """Runs a seed. ``calm``: without faults, but with losses, delays and starved guards throughout."""
+    """Runs a seed. ``calm``: without faults, but with losses, delays and starved guards throughout. ``deaf``: a follower
+    no longer hears the primary's guard, and nothing else is wrong. ``shape`` and ``focus`` are drawn when not given."""
 
     def __init__(
         self,
         seed: int,
         story: bool = False,
-        calm: bool = False,
+        kind: Kind = "faults",
         busy: float = 40.0,
         shape: Shape | None = None,
         focus: tuple[str, ...] = (),
     ) -> None:
         self.world = World(seed, story)
         drawn = shape_of(seed, self.world)
-        self.shape = shape or drawn
-        self.calm, self.busy, self.focus = calm, busy, focus
+        self.shape = shape or (drawn if kind == "faults" else replace(drawn, operators=1))
+        self.kind, self.busy, self.focus = kind, busy, focus
         rng = self.world.rng
         names = TOPOLOGIES[self.shape.topology]
         members = tuple(member_of(n) for n in names)
@@ -111,8 +118,10 @@ class Scenario:
     def run(self) -> World:
         """Raises Violation."""
         world = self.world
-        if self.calm:
+        if self.kind == "calm":
             return self.run_calm()
+        if self.kind == "deaf":
+            return self.run_deaf()
         world.run_until(12.0)
         if world.primary() is None or not world.acks_total:
             world.fail("no database came up")
@@ -216,7 +225,8 @@ class Scenario:
 
         def starve() -> None:
             node = world.rng.choice(list(world.nodes.values()))
-            node.guard_paused_until = max(node.guard_paused_until, world.now + world.rng.uniform(0.05, 0.7))
+            if node.guard_paused_until < world.now - 0.3:
+                node.guard_paused_until = world.now + world.rng.uniform(0.05, 0.7)
             if world.now < until:
                 world.after(world.rng.uniform(0.1, 1.0), starve)
 
@@ -224,6 +234,25 @@ class Scenario:
         world.run_until(until)
         if world.count["promotions"] != before:
             world.fail("a needless failover")
+        return world
+
+    def run_deaf(self) -> World:
+        """Everybody else sees the primary live: nobody votes for anybody, and writes go on."""
+        world = self.world
+        world.run_until(15.0)
+        leader = world.primary()
+        if leader is None:
+            world.fail("no database came up")
+            return world
+        follower = next(n for n in world.nodes.values() if n is not leader and not n.witness)
+        world.cut(leader.name, follower.name, ("guard",))
+        before = [n.disk for n in world.nodes.values()]
+        for _ in range(int(self.busy)):
+            world.run_until(world.now + 1.0)
+            if world.acked_last < world.now - 4.0:
+                world.fail("writes stand still although the primary lives")
+        if [n.disk for n in world.nodes.values()] != before:
+            world.fail("votes changed although the primary lives")
         return world
 
     # --- changes that faults begin
@@ -238,7 +267,8 @@ class Scenario:
         world, rng = self.world, self.world.rng
         current = self.settings.membership
         if world.now < 14.0 or any(
-            n.guard and n.guard.reign and n.guard.reign.membership.version != current.version for n in world.nodes.values()
+            n.guard and n.guard.reign and n.guard.reign.membership.version != current.version
+            for n in world.nodes.values()
         ):
             return
         names = [m.name for m in current.members]

@@ -13,8 +13,9 @@ from hasite.guard import protocol
 from hasite.guard.messages import Message
 from hasite.guard.model import OPERATOR, Desired, Membership, Settings, Vote
 from hasite.guard.state import Event, Given, Guard, Note, Observed, Output, Received, Send, Store, Tick
+
 from tests.sim.checks import Checks
-from tests.sim.server import Server
+from tests.sim.driver import Driven
 
 POLL = 0.05
 """Seconds between two looks of the fuse."""
@@ -38,7 +39,7 @@ class Node:
         self.life = 0
         self.guard: Guard | None = None
         self.disk = Vote()
-        self.server = Server(world, self)
+        self.server = Driven(world, self)
         self.lease: float | None = None
         self.paused_until = 0.0
         self.guard_paused_until = 0.0
@@ -197,20 +198,19 @@ class Node:
         """The lease file first, then the server's goal."""
         guard = self.guard
         assert guard is not None
-        if guard.deadline is not None:
-            if self.lease is None or guard.deadline != self.lease:
-                self.lease = guard.deadline
-                self.world.fuse_look(self)
+        if guard.deadline is not None and guard.deadline != self.lease:
+            self.lease = guard.deadline
+            self.world.fuse_look(self)
         if guard.desired is not self.server.desired:
             self.server.aim(guard.desired)
-        if self.lease is not None and guard.deadline is None and guard.desired.role != "primary":
-            if self.server.state in ("standby", "stopped", "absent") and not self.server.dying:
-                self.lease = None
+        harmless = self.server.state in ("standby", "stopped", "absent") and not self.server.dying
+        if harmless and guard.deadline is None and guard.desired.role != "primary":
+            self.lease = None
 
 
 class World(Checks):
-    """Time is real time; nodes know their own clocks only. ``kill_time``: the longest that a kill takes, with the fuse's
-    poll within ``Timing.kill``."""
+    """Time is real time; nodes know their own clocks only. ``kill_time``: the longest that a kill takes; with the
+    fuse's poll it is within ``Timing.kill``."""
 
     kill_time = 0.4
 

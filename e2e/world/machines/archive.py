@@ -27,6 +27,7 @@ PACKAGE_GROUPS: tuple[tuple[str, ...], ...] = (
     ("postgresql", "python3-psycopg2"),
     ("mariadb-server", "mariadb-backup", "python3-pymysql"),
     ("python3-django", "gunicorn", "python3-psycopg2"),
+    ("faketime",),
 )
 """Each group is resolved by itself against the image, so that groups may conflict with each other."""
 

@@ -66,6 +66,16 @@ def processes(name: str) -> list[int]:
     return pids
 
 
+def processes_of_unit(name: str, unit: str) -> list[int]:
+    """Those in the group that systemd in the guest made for one of its units."""
+    pids: list[int] = []
+    for path in (hierarchies()[0] / name).rglob("cgroup.procs"):
+        if unit in path.parts:
+            with contextlib.suppress(OSError):
+                pids += map(int, path.read_text().split())
+    return pids
+
+
 def remove(name: str) -> None:
     """Remove the group, which must be empty of processes, and all that the guest made below it."""
     for root in hierarchies():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from e2e.world.cloud.backend import FirewallRule, MachineSpec
 from e2e.world.machines.disk import Disk
+from e2e.world.machines.faults import slow_disk, starved
 from e2e.world.machines.guest import REBOOT, Guest
 from e2e.world.machines.seed import write_seed
 from e2e.world.network import Network, Port, run
@@ -135,6 +136,22 @@ class Machines:
     async def free_disk(self, machine: int) -> None:
         """Undo `fill_disk`."""
         await self._machines[machine].disk.free()
+
+    def slow_disk(self, machine: int, delay: float, *units: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """While the block runs, whatever these units sync to the disk takes ``delay`` seconds longer."""
+        return slow_disk(self._group(machine), delay, units)
+
+    def starved(
+        self, machine: int, unit: str, away: float, awake: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """While the block runs, a unit gets the processor for ``awake`` seconds only after each ``away`` seconds."""
+        return starved(self._group(machine), unit, away, awake)
+
+    def _group(self, machine: int) -> str:
+        guest = self._machines[machine].guest
+        if guest is None:
+            raise RuntimeError(f"machine {machine} is not running")
+        return guest.group
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,17 @@ class MemberStatus(Model):
     )
 
 
+class TurnoverRecord(Model):
+    """A change of the primary."""
+
+    kind: Literal["failover", "switchover"] = Field(description="Whether it was planned.")
+    at: str = Field(description="When the new primary took its first writes.")
+    former: str = Field("", description="The member that took writes before, as far as it was known.")
+    primary: str = Field(description="The member that takes writes since.")
+    epoch: int = Field(description="Number of its reign.")
+    took: str = Field("", description="How long there was no primary; empty when the beginning was not seen.")
+
+
 class ReplicatedDatabaseStatus(Model):
     """Observed state of the database."""
 
@@ -59,6 +70,7 @@ class ReplicatedDatabaseStatus(Model):
     )
     primary: str = Field("", description="Name of the member that takes writes.")
     epoch: int = Field(0, description="Number of the present reign; it grows with each change of the primary.")
+    last_turnover: TurnoverRecord | None = Field(None, description="The latest change of the primary.")
     members_ready: str = Field("", description="Members that replicate, of those wanted: `2/2`.")
     lag: str = Field("", description="ok, lagging or unknown: the worst of all members.")
     members: tuple[MemberStatus, ...] = Field(

@@ -16,7 +16,7 @@ from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.databases.certificates import OPERATOR_NAME, Authority, issue
 from hasite.databases.memory import MemoryFile
 from hasite.guard.link import Tls
-from hasite.guard.messages import Beat, Message, Order
+from hasite.guard.messages import Answer, Beat, Message, Order
 from hasite.guard.model import OPERATOR, Member
 from hasite.guard.transport import PORT, Address, Transport
 from hasite.plan.world import Unknown
@@ -79,6 +79,18 @@ class Voter(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Who is told, as it happens, what a plan need not know. Nothing may wait here."""
+
+    def heard(self, uid: str, beat: Beat) -> None:
+        """Each beat of a guard."""
+        ...
+
+    def answered(self, uid: str, to: str, answer: Answer) -> None:
+        """What the operator's own vote said to a candidate."""
+        ...
+
+
 MakeVoter = Callable[[ReplicatedDatabase, Callable[[str, Message], None]], Voter]
 """Of a database; the other argument sends."""
 
@@ -119,11 +131,13 @@ class GuardLines:
         wake: Callable[[str, str], None],
         make_voter: MakeVoter,
         *,
+        listener: Listener | None = None,
         clock: Callable[[], float] = time.time,
         address_of: Callable[[Member], Address] = lambda member: (member.address, PORT),
     ) -> None:
         self._wake = wake
         self._make_voter = make_voter
+        self._listener = listener
         self._clock = clock
         self._address_of = address_of
         self._lines: dict[str, _Line] = {}
@@ -195,9 +209,15 @@ class GuardLines:
         tls = Tls(*(Path(file.path) for file in files))
         transport = Transport(OPERATOR, tls, lambda message: self._received(uid, message))
         line = _Line((database.namespace, database.name), authority, files, now, transport)
-        line.voter = self._make_voter(database, transport.send)
+        line.voter = self._make_voter(database, lambda to, message: self._say(uid, transport, to, message))
         await transport.start()
         return line
+
+    def _say(self, uid: str, transport: Transport, to: str, message: Message) -> None:
+        """In the name of the operator's vote."""
+        transport.send(to, message)
+        if self._listener is not None and isinstance(message, Answer):
+            self._listener.answered(uid, to, message)
 
     def _received(self, uid: str, message: Message) -> None:
         line = self._lines.get(uid)
@@ -205,6 +225,8 @@ class GuardLines:
             return
         if isinstance(message, Beat):
             line.beats[message.sender] = (message, time.monotonic())
+            if self._listener is not None:
+                self._listener.heard(uid, message)
             told = _told(message)
             if line.told.get(message.sender) != told:
                 line.told[message.sender] = told

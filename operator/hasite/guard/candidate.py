@@ -135,15 +135,13 @@ def proceed(turn: Turn) -> None:
         return
     timing = guard.settings.timing
     if not campaign.trial:
-        note_own_position(turn)
-        guard = turn.guard
-        campaign = guard.campaign
-        assert campaign is not None
+        campaign = with_own_position(guard, campaign)
+        turn.put(campaign=campaign)
     granted = {name for name, answer in campaign.answers.items() if answer.granted}
-    if election.has_majorities((campaign.membership, campaign.previous), granted):
-        if settled(guard, campaign, turn.now):
-            decide(turn, campaign)
-            return
+    majority = election.has_majorities((campaign.membership, campaign.previous), granted)
+    if majority and settled(guard, campaign, turn.now):
+        decide(turn, campaign)
+        return
     limit = 2 * timing.renew if campaign.trial else timing.ttl
     if turn.now >= campaign.began + limit:
         give_back(turn, campaign)
@@ -170,13 +168,13 @@ def settled(guard: Guard, campaign: Campaign, now: float) -> bool:
     return all(name in campaign.answers for name in near)
 
 
-def note_own_position(turn: Turn) -> None:
+def with_own_position(guard: Guard, campaign: Campaign) -> Campaign:
     """The candidate is a voter as well: its own data is frozen before it counts."""
-    guard = turn.guard
-    campaign = guard.campaign
-    if campaign and is_frozen(guard) and campaign.answers[guard.name].position is None:
-        own = replace(campaign.answers[guard.name], position=guard.database.position, state="standby")
-        turn.put(campaign=replace(campaign, answers={**campaign.answers, guard.name: own}))
+    own = campaign.answers[guard.name]
+    if own.position is not None or not is_frozen(guard):
+        return campaign
+    own = replace(own, position=guard.database.position, state="standby")
+    return replace(campaign, answers={**campaign.answers, guard.name: own})
 
 
 def missing(campaign: Campaign, granted: set[str]) -> str:
@@ -191,7 +189,7 @@ def missing(campaign: Campaign, granted: set[str]) -> str:
 
 
 def decide(turn: Turn, campaign: Campaign) -> None:
-    """A majority has granted. The data decides: whether to ask in earnest, after a trial; whether to reign, after that."""
+    """A majority has granted. The data decides whether to ask in earnest, after a trial; and after that, to reign."""
     guard = turn.guard
     record = newest_record(campaign.answers)
     verdict = judge(guard, campaign, record)
@@ -243,8 +241,8 @@ def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdic
 
 
 def ask_in_earnest(turn: Turn, order: Order | None) -> None:
-    """Votes for itself, durably, freezes its own data, and asks everybody. It is a voter like any other: since the trial
-    began it may have vouched for the primary."""
+    """Votes for itself, durably, freezes its own data, and asks everybody. It is a voter like any other: since the
+    trial began it may have vouched for the primary."""
     guard, now = turn.guard, turn.now
     ask = Ask(guard.name, max(guard.highest, guard.ballot.vote.epoch) + 1, False, *guard.known)
     reason = ballots.objection(guard.ballot, ask, guard.settings.timing, now)

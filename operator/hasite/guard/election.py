@@ -48,9 +48,10 @@ def judge(facts: Facts) -> Verdict:
     me = facts.settings.name
     if facts.forced:
         return WIN
-    pool = pool_of(facts.settings, facts.record)
-    if pool is not None:
-        needed = needed_of(pool, facts.record)
+    record = facts.record
+    pool = pool_of(facts.settings, record)
+    if record is not None and pool is not None:
+        needed = needed_of(pool, record)
         present = {name: position for name, position in facts.heard.items() if name in pool}
         if len(present) < needed:
             who = ", ".join(sorted(pool - set(present)))
@@ -59,7 +60,7 @@ def judge(facts: Facts) -> Verdict:
             )
         return compare(me, present, facts)
     verdict = compare(me, facts.heard, facts)
-    last_to_reign = facts.record is not None and facts.record.holder == me
+    last_to_reign = record is not None and record.holder == me
     if verdict.kind == "win" and facts.silent and not last_to_reign:
         reason = too_far_behind(facts)
         return Verdict("refuse", reason=reason) if reason else WIN
@@ -79,9 +80,8 @@ def pool_of(settings: Settings, record: SyncRecord | None) -> frozenset[str] | N
     return record.eligible
 
 
-def needed_of(pool: frozenset[str], record: SyncRecord | None) -> int:
+def needed_of(pool: frozenset[str], record: SyncRecord) -> int:
     """How many of the pool must be heard so that one of them has every acknowledged write."""
-    assert record is not None
     without_holder = 1 if pool != record.eligible else 0
     return len(pool) - record.required + without_holder
 

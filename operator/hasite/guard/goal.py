@@ -1,7 +1,7 @@
 """What the local server is to be: one function of the guard's state, so that no path can forget a fence."""
 
 from hasite.guard import election, records
-from hasite.guard.model import Desired
+from hasite.guard.model import Desired, SyncRecord
 from hasite.guard.state import Guard, Reign
 
 
@@ -40,8 +40,9 @@ def upstream_of(guard: Guard, primary: str) -> str:
     record = guard.ballot.vote.sync
     if guard.database.state != "absent" or (record and guard.name in record.eligible):
         return primary
-    if guard.desired.role == "standby" and guard.desired.upstream in guard.heard:
-        return guard.desired.upstream
+    begun = guard.desired.upstream if guard.desired.role == "standby" else None
+    if begun is not None and begun in guard.heard:
+        return begun
     for name, heard in sorted(guard.heard.items()):
         database = heard.beat.database
         if database.state == "standby" and database.streaming and database.upstream == primary:
@@ -49,7 +50,7 @@ def upstream_of(guard: Guard, primary: str) -> str:
     return primary
 
 
-def sync_told(guard: Guard, primary: str) -> records.SyncRecord | None:
+def sync_told(guard: Guard, primary: str) -> SyncRecord | None:
     """What the primary waits for, as it says: a follower that is not in it does not acknowledge."""
     heard = guard.heard.get(primary)
     return heard.beat.sync if heard else None

@@ -1,14 +1,13 @@
 """A reign: the lease, the record of who has what, the epochs above its own, and its end."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
 from hasite.guard import ballot as ballots
 from hasite.guard import election, records
+from hasite.guard.goal import allies_of, goal
 from hasite.guard.messages import Answer, Ask, Order, Release, Renew, Renewed, Yield
 from hasite.guard.model import OPERATOR, Database, Membership, SyncRecord, Timing
-from hasite.guard.goal import allies_of, goal
 from hasite.guard.state import Handover, Raise, Reign, Turn, peers_of
 
 KEPT_ROUNDS = 32
@@ -41,6 +40,12 @@ def sent_at(reign: Reign, sequence: int, now: float) -> float:
     return next((at for number, at in reign.sent if number == sequence), -inf)
 
 
+def interval(reign: Reign, timing: Timing, now: float) -> float:
+    """Seconds between two rounds: half as many while the answers fail to come."""
+    behind = now > reign.deadline - timing.holder_deadline + 2 * timing.renew
+    return timing.renew / 2 if behind else timing.renew
+
+
 def expire(turn: Turn) -> None:
     """The first thing in every step: without a valid lease there is no primary."""
     guard = turn.guard
@@ -58,8 +63,7 @@ def expire(turn: Turn) -> None:
 def renew(turn: Turn) -> None:
     """A round of requests, its own voter's first. Latecomers are asked to grant the epoch."""
     guard, now = turn.guard, turn.now
-    reign = guard.reign
-    assert reign is not None
+    reign = turn.reign
     sequence = reign.sequence + 1
     message = Renew(guard.name, reign.epoch, sequence, reign.proposal or reign.record)
     turn.put_reign(sequence=sequence, sent=(*reign.sent[-KEPT_ROUNDS:], (sequence, now)), last_round=now)
@@ -74,8 +78,7 @@ def renew(turn: Turn) -> None:
 def ask_in(turn: Turn) -> None:
     """Asks for the epoch that is being raised, or for the present one those who have not granted it."""
     guard = turn.guard
-    reign = guard.reign
-    assert reign is not None
+    reign = turn.reign
     up = reign.raising
     epoch, membership, previous = (up or reign).epoch, (up or reign).membership, (up or reign).previous
     there = up.granted if up else reign.joined
@@ -101,8 +104,7 @@ def count(turn: Turn, answer: Renewed) -> None:
 def take_stock(turn: Turn) -> None:
     """What the vouches amount to: the deadline, and whether the reign's first record is in force."""
     guard = turn.guard
-    reign = guard.reign
-    assert reign is not None
+    reign = turn.reign
     deadline = lease_end(reign, guard.settings.timing)
     throned = reign.throned
     if not throned and deadline > turn.now and records.is_stored(reign, reign.record, electorates(reign)):
@@ -116,7 +118,7 @@ def advance(turn: Turn) -> None:
     reign = turn.guard.reign
     if reign is None:
         return
-    if turn.now >= reign.last_round + turn.guard.settings.timing.renew:
+    if turn.now >= reign.last_round + interval(reign, turn.guard.settings.timing, turn.now):
         renew(turn)
     reign = turn.guard.reign
     if reign is None or not reign.throned:
@@ -196,8 +198,7 @@ def raise_epoch(turn: Turn, membership: Membership, previous: Membership | None)
     """Votes for itself in a higher epoch and asks the others. The lease goes on under the old one until then."""
     guard = turn.guard
     epoch = max(guard.highest, guard.ballot.vote.epoch) + 1
-    assert guard.reign is not None
-    ask = Ask(guard.name, epoch, False, membership, previous, True, guard.reign.record)
+    ask = Ask(guard.name, epoch, False, membership, previous, True, turn.reign.record)
     turn.vote(ballots.grant(guard.ballot, ask, turn.now))
     turn.put_reign(raising=Raise(epoch, membership, previous, frozenset({guard.name})))
     turn.note(f"raises its epoch to {epoch}, membership {membership.version}{' with the old one' if previous else ''}")
@@ -230,7 +231,7 @@ def on_granted(turn: Turn, answer: Answer) -> None:
         renew(turn)
 
 
-def raise_needs(reign: Reign, up: Raise) -> Iterable[Membership | None]:
+def raise_needs(reign: Reign, up: Raise) -> tuple[Membership | None, ...]:
     """Whose majorities a raise needs. To both memberships: of both. From both to the new one: of the new one."""
     if up.previous is None and up.membership.version == reign.membership.version:
         return (up.membership,)
@@ -242,9 +243,7 @@ def raise_needs(reign: Reign, up: Raise) -> Iterable[Membership | None]:
 
 def advance_record(turn: Turn) -> None:
     """The next safe step from the record in force to the one that is wanted."""
-    guard = turn.guard
-    reign = guard.reign
-    assert reign is not None
+    guard, reign = turn.guard, turn.reign
     if not reign.primary_seen:
         return
     if reign.proposal is not None:
@@ -253,15 +252,21 @@ def advance_record(turn: Turn) -> None:
             turn.put_reign(record=reign.proposal, proposal=None)
         return
     eligible, required = records.wanted(guard.settings, reign, allies_of(guard, reign), turn.now)
-    if (eligible, required) == (reign.record.eligible, reign.record.required):
+    version = max(reign.record.version, reign.intent.version if reign.intent else 0) + 1
+    change = replace(reign.record, version=version, eligible=eligible, required=required)
+    if records.same(change, reign.record):
         if reign.intent is not None:
             turn.put_reign(intent=None, mark=None)
     elif required == 0:
-        change = replace(reign.record, version=reign.record.version + 1, eligible=eligible, required=0)
         propose(turn, change)
-    elif reign.intent is None or (reign.intent.eligible, reign.intent.required) != (eligible, required):
-        version = max(reign.record.version, reign.intent.version if reign.intent else 0) + 1
-        change = replace(reign.record, version=version, eligible=eligible, required=required)
+    else:
+        prepare(turn, change)
+
+
+def prepare(turn: Turn, change: SyncRecord) -> None:
+    """Towards a record with a promise: the server keeps it first, then what came before is where it should be."""
+    guard, reign = turn.guard, turn.reign
+    if reign.intent is None or not records.same(change, reign.intent):
         turn.put_reign(intent=change, mark=None)
     elif reign.mark is None:
         if server_waits(turn):
@@ -326,24 +331,29 @@ def unready(turn: Turn, reign: Reign, target: str) -> str:
 
 def hand_over(turn: Turn, handover: Handover) -> None:
     """The server stops first, then the target has everything, and only then is the epoch given up."""
-    guard, now = turn.guard, turn.now
+    now = turn.now
     if handover.stopped is None:
         if handover.clean and now > handover.began + TAKEOVER_TIME:
             turn.put_reign(handover=replace(handover, clean=False))
-        if not is_stopped(turn):
-            return
-        handover = replace(handover, stopped=now)
-        turn.put_reign(handover=handover)
-    assert handover.stopped is not None
-    if handover.target and now < handover.stopped + CATCH_UP_TIME and not has_everything(turn, handover.target):
+        if is_stopped(turn):
+            turn.put_reign(handover=replace(handover, stopped=now))
+            hand_over(turn, replace(handover, stopped=now))
         return
+    waits = handover.target and now < handover.stopped + CATCH_UP_TIME
+    if not waits or has_everything(turn, handover.target or ""):
+        abdicate(turn, handover.target)
+
+
+def abdicate(turn: Turn, target: str | None) -> None:
+    """The epoch is free, and the target is asked to take the next."""
+    guard = turn.guard
     message = Release(guard.name, guard.ballot.vote.epoch)
     turn.note(f"has stopped, epoch {message.epoch} is free")
     turn.put(ballot=ballots.release(guard.ballot, message), reign=None, followed=None)
-    turn.put(next_try=now + (TAKEOVER_TIME if handover.target else 2 * guard.settings.timing.renew))
+    turn.put(next_try=turn.now + (TAKEOVER_TIME if target else 2 * guard.settings.timing.renew))
     turn.broadcast(message)
-    if handover.target:
-        turn.send(handover.target, Yield(guard.name, turn.guard.highest))
+    if target:
+        turn.send(target, Yield(guard.name, guard.highest))
 
 
 def is_stopped(turn: Turn) -> bool:

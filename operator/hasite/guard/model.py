@@ -60,8 +60,8 @@ class SyncRecord:
     (asynchronous, or degraded by the owner's choice); then only the primary itself is ``eligible``, or, when
     ``eligible`` is empty, the durability is asynchronous. Newer records supersede older ones by (epoch, version).
 
-    Every acknowledged write is on at least ``required + 1`` of ``eligible``, so any ``len(eligible) - required`` of them
-    have all. In ``Desired.sync`` it is what the server waits for: ``required`` of ``eligible`` without the server
+    Every acknowledged write is on at least ``required + 1`` of ``eligible``, so any ``len(eligible) - required`` of
+    them have all. In ``Desired.sync`` it is what the server waits for: ``required`` of ``eligible`` without the server
     itself; when those are too few, the server acknowledges nothing. ``holder``: whose reign made it.
     """
 
@@ -157,6 +157,8 @@ class Timing:
 
     def check(self) -> None:
         """Raises ValueError when a holder could still take writes while a voter grants another epoch."""
+        if not (0 < self.kill < self.ttl and 0 <= self.rate < 0.5):
+            raise ValueError("kill must be within ttl, and rate a small fraction")
         if not (self.holder_deadline + self.kill) * (1 + self.rate) <= self.voter_patience * (1 - self.rate) + 1e-9:
             raise ValueError("the lease would outlive the voters' patience")
         if not 0 < self.renew * 3 <= self.holder_deadline:

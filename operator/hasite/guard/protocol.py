@@ -1,8 +1,9 @@
 """The guard's protocol: ``step(guard, event, now)``. Pure: no clock, no network, no chance.
 
-``now`` is CLOCK_BOOTTIME of the node, in seconds: monotonic, and a suspended machine counts the time that it slept. It is
-read when the event is taken up, not when it came. Outputs are carried out strictly in order: a vote is on disk before
-any answer that rests on it. The server is held to ``guard.desired``, and is primary only before ``guard.deadline``.
+``now`` is CLOCK_BOOTTIME of the node, in seconds: monotonic, and a suspended machine counts the time that it slept. It
+is read when the event is taken up, not when it came. Outputs are carried out strictly in order: a vote is on disk
+before any answer that rests on it. The server is held to ``guard.desired``, and is primary only before
+``guard.deadline``.
 
 Why one primary at a time: a candidate reigns with the grants of a majority of voters, and a lease rests on the vouches
 of a majority, so some voter gave both. It granted only after its patience since its last vouch, and the lease, counted
@@ -48,6 +49,9 @@ __all__ = [
     "start",
     "step",
 ]
+
+FORGET = 3
+"""Times the lease's: after so long a silent peer's last word is nothing to go by."""
 
 
 def start(settings: Settings, vote: Vote, now: float) -> Guard:
@@ -191,8 +195,8 @@ def on_beat(turn: Turn, message: Beat) -> None:
 
 
 def unfollow(turn: Turn) -> None:
-    """A primary that neither renews nor streams nor says that it lives is followed no more, so that this member's server
-    can start by itself: it may be what the next election waits for."""
+    """A primary that neither renews nor streams nor says that it lives is followed no more, so that this member's
+    server can start by itself: it may be what the next election waits for."""
     guard = turn.guard
     if guard.followed is None or guard.database.streaming:
         return
@@ -297,5 +301,7 @@ def beat(turn: Turn) -> None:
         refusal=guard.refusal,
         reign=guard.reigned,
     )
-    turn.put(next_beat=now + guard.settings.timing.renew)
+    horizon = now - FORGET * guard.settings.timing.ttl
+    lately = {name: heard for name, heard in guard.heard.items() if heard.at > horizon}
+    turn.put(next_beat=now + guard.settings.timing.renew, heard=lately)
     turn.broadcast(message)

@@ -79,6 +79,11 @@ def caught_up(intent: SyncRecord, mark: Position, me: str, heard: Mapping[str, H
     return count >= intent.required
 
 
+def same(one: SyncRecord, other: SyncRecord) -> bool:
+    """Whether two records promise the same."""
+    return (one.eligible, one.required) == (other.eligible, other.required)
+
+
 def is_stored(reign: Reign, record: SyncRecord, electorates: tuple[Membership, ...]) -> bool:
     """At a majority of each electorate's voters: then no election can miss it."""
     names = [name for name, stored in reign.stored.items() if stored.key >= record.key]

@@ -26,7 +26,7 @@ from hasite.guard.state import Heard, Received, Send
 class Stored:
     """The object. ``owner``: a name that no other process ever had."""
 
-    vote: Vote = Vote()
+    vote: Vote = field(default_factory=Vote)
     owner: str = ""
     term: int = 0
 
@@ -75,9 +75,10 @@ Request = Renew | Ask
 
 @dataclass(frozen=True, slots=True)
 class SharedVoter:
-    """``owner``: this process. ``phase``: what it waits for; ``lost``: another owner speaks, this one is silent for good;
-    ``failed``: to be taken over again. ``queue``: requests, the newest of each sender and kind. ``batch``: those that came
-    before the read under way. ``writing``: the request that the write under way is for, and the ballot after it."""
+    """``owner``: this process. ``phase``: what it waits for; ``lost``: another owner speaks, this one is silent for
+    good; ``failed``: to be taken over again. ``queue``: requests, the newest of each sender and kind. ``batch``: those
+    that came before the read under way. ``writing``: the request that the write under way is for, and the ballot
+    after it."""
 
     owner: str
     timing: Timing

@@ -86,7 +86,7 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """This guard asks for an epoch. ``answers`` by voter, the guard's own among them. ``order``: by a person's order."""
+    """This guard asks for an epoch. ``answers`` by voter, the guard's own among them. ``order``: a person's."""
 
     epoch: int
     trial: bool
@@ -156,13 +156,13 @@ class Reign:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A guard's whole state. ``desired`` and ``deadline`` are for the runtime; without a deadline ahead of the clock the
-    server may not be primary.
+    """A guard's whole state. ``desired`` and ``deadline`` are for the runtime; without a deadline ahead of the clock
+    the server may not be primary.
 
     ``known``: the newest configuration heard of, and ``highest``: the highest epoch. ``followed``: the primary that is
-    known to reign. ``ended``: a reign of this guard is over and its server not yet seen stopped. ``lag``: seconds behind
-    when the stream was last live. ``urged``: until when somebody's Yield makes it ask. ``reigned``: the newest epoch
-    with a primary, as far as known.
+    known to reign. ``ended``: a reign of this guard is over and its server not yet seen stopped. ``lag``: seconds
+    behind when the stream was last live. ``urged``: until when somebody's Yield makes it ask. ``reigned``: the newest
+    epoch with a primary, as far as known.
     """
 
     settings: Settings
@@ -220,14 +220,20 @@ class Turn:
     now: float
     out: list[Output] = field(default_factory=list)
 
+    @property
+    def reign(self) -> Reign:
+        """For the steps of a holder. Raises LookupError when the guard is none."""
+        if self.guard.reign is None:
+            raise LookupError("no reign")
+        return self.guard.reign
+
     def put(self, **changes: Any) -> None:
         """Changes the guard's state."""
         self.guard = replace(self.guard, **changes)
 
     def put_reign(self, **changes: Any) -> None:
         """Changes the reign's state."""
-        assert self.guard.reign is not None
-        self.guard = replace(self.guard, reign=replace(self.guard.reign, **changes))
+        self.guard = replace(self.guard, reign=replace(self.reign, **changes))
 
     def send(self, to: str, message: Message) -> None:
         """After everything that is already to be stored."""

@@ -29,7 +29,11 @@ MESSAGE_LIMIT: Final = 1024
 """Characters of a message: the API server's own limit for an Event's note."""
 
 FAILOVER: Final = frozenset(
-    {"AddressWithdrawn", "LocationDown", "NothingReachable", "GiveOrder", "Refused", "NoStandby", "Diverged"}
+    {
+        *("AddressWithdrawn", "LocationDown", "NothingReachable"),
+        *("PrimaryLost", "Promoted", "PrimaryBack", "GiveOrder", "SwitchoverFailed"),
+        *("FailoverRefused", "Refused", "DegradedWrites", "NoStandby", "Diverged"),
+    }
 )
 """Reasons that tell a failover, or why there is none."""
 WORTH_KNOWING: Final = frozenset({"AddressPublished", "Ready"})

@@ -24,8 +24,9 @@ from hasite.machines.ops import MachineOps
 from hasite.machines.ssh import SshMachines
 from hasite.metrics import Metrics
 from hasite.proxies import ENGINES
-from hasite.reconcilers.database import DatabaseReconciler
+from hasite.reconcilers.database import DatabaseReconciler, narrator_of
 from hasite.reconcilers.loop import Reconciler, Wakes
+from hasite.reconcilers.narrator import Narrator
 from hasite.reconcilers.pool import PoolReconciler
 from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.site import SiteReconciler
@@ -74,7 +75,7 @@ async def client_key(kube: Kube, namespace: str) -> str:
             await asyncio.sleep(1.0)
 
 
-def _guards(services: Services) -> GuardLines:
+def _guards(services: Services, narrator: Narrator) -> GuardLines:
     """Connections to the members of all databases, with the operator's vote in each."""
 
     def voter(database: ReplicatedDatabase, send: Callable[[str, Message], None]) -> OperatorVoter:
@@ -83,7 +84,7 @@ def _guards(services: Services) -> GuardLines:
     def wake(namespace: str, name: str) -> None:
         services.wakes.wake(ReplicatedDatabase, namespace, name)
 
-    return GuardLines(wake, voter)
+    return GuardLines(wake, voter, listener=narrator)
 
 
 async def build(
@@ -121,8 +122,9 @@ async def build(
         new_host_key=generate_host_key,
         operator_cidrs=config.operator_cidrs,
     )
+    narrator = narrator_of(services)
     return {
         HASite: SiteReconciler(services),
         LoadBalancerPool: PoolReconciler(services),
-        ReplicatedDatabase: DatabaseReconciler(services, _guards(services), MemberOps()),
+        ReplicatedDatabase: DatabaseReconciler(services, _guards(services, narrator), MemberOps(), narrator),
     }

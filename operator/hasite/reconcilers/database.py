@@ -42,6 +42,7 @@ from hasite.reconcilers.base import (
     report,
 )
 from hasite.reconcilers.loop import Outcome
+from hasite.reconcilers.narrator import Narrator
 from hasite.reconcilers.owning import OwningReconciler
 from hasite.reconcilers.services import Account, Services
 from hasite.reconcilers.values import Machine, target_of
@@ -68,6 +69,7 @@ class DatabaseApplication(Application[ReplicatedDatabase]):
     """Carries out what only databases need."""
 
     guards: Guards | None = None
+    narrator: Narrator | None = None
     members: MemberOperations = field(default_factory=MemberOps)
     known: Known = field(default_factory=lambda: Known(None, Unknown("not looked at")))
     delivered: dict[str, tuple[Version, float]] = field(default_factory=dict)
@@ -83,6 +85,8 @@ class DatabaseApplication(Application[ReplicatedDatabase]):
                 await self._declare(step)
             case GiveOrder():
                 order = Order(OPERATOR, step.kind, step.name, step.epoch, step.accept_data_loss)
+                if self.narrator is not None:
+                    self.narrator.ordered(self.resource.uid, order)
                 self._guards.order(self.resource.uid, order)
 
     @property
@@ -117,8 +121,12 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
 
     kind = ReplicatedDatabase
 
-    def __init__(self, services: Services, guards: Guards, members: MemberOperations) -> None:
+    def __init__(
+        self, services: Services, guards: Guards, members: MemberOperations, narrator: Narrator | None = None
+    ) -> None:
+        """``narrator``: the one that listens to the guards; without one, what reconciles see is all that is told."""
         super().__init__(services)
+        self._narrator = narrator or narrator_of(services)
         self._guards = guards
         self._members = members
         self._delivered: dict[str, tuple[Version, float]] = {}
@@ -132,6 +140,7 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
 
     def _drop(self, uid: str) -> None:
         super()._drop(uid)
+        self._narrator.forget(uid)
         short = Owner(uid, "", "").short
         self._delivered = {n: when for n, when in self._delivered.items() if not uid or not n.endswith(short)}
 
@@ -141,12 +150,13 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         known = await self._known(database, make=not observing and not database.deleting)
         if known.authority is not None and not database.deleting:
             await self._guards.follow(database, known.authority, _peers(database))
+            self._narrate(database)
         world = await self._observe(database, account, known)
         plan = plan_database_removal(database, world) if database.deleting else plan_database(database, world)
         machine = machine_for(database, "db")
         application = DatabaseApplication(services, account, database, machine)
         application.guards, application.members, application.known = self._guards, self._members, known
-        application.delivered = self._delivered
+        application.delivered, application.narrator = self._delivered, self._narrator
         if observing:
             plan = replace(
                 plan, status=planned(database.status, plan.steps), steps=(), waits=observed_waits(plan.steps)
@@ -173,6 +183,12 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         ]
         self._services.watch.follow((self.kind.KIND, database.namespace, database.name), targets)
 
+    def _narrate(self, database: ReplicatedDatabase) -> None:
+        uid = database.uid
+        self._narrator.follow(database, _peers(database))
+        of = (self.kind.KIND, database.namespace, database.name)
+        self._services.metrics.database(of, lambda: self._narrator.figures(uid))
+
     async def _known(self, database: ReplicatedDatabase, *, make: bool) -> Known:
         services = self._services
         authority = await authority_of(services.kube, database, services.clock(), make=make)
@@ -184,6 +200,7 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         now = services.clock()
         names = [member.name for member in _peers(database)]
         beats = self._guards.beats(database.uid, names)
+        self._narrator.saw(database.uid, beats)
         silent = frozenset(name for name, beat in beats.items() if isinstance(beat, Unknown))
         troubled = self._troubles.droplets_age(database.uid, silent, now)
         age = BUSY_AGE if busy else min(troubled, RESTING_DROPLETS_AGE)
@@ -237,6 +254,9 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         services, database = self._services, application.resource
         for step in application.done:
             await services.kube.event(database, "Normal", type(step).__name__, describe(step).split(" ", 1)[1])
+        for happening in self._narrator.tell(database.uid):
+            if not database.deleting:
+                await services.kube.event(database, happening.kind, happening.reason, happening.text)
         late = overdue(database.status.droplets, world.sight, world.now, seconds(database.spec.progress_deadline))
         problems = [*application.problems, *late]
         if isinstance(known.declaration, Unknown):
@@ -244,10 +264,17 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         observing = database.spec.management_policy == "Observe"
         shown = plan if observing else replace(plan, status=database.status)
         status = database_report(database, world, shown, problems)
+        last = self._narrator.last(database.uid) or database.status.last_turnover
+        status = status.model_copy(update={"last_turnover": last})
         database = await report(services, database, status)
         if not observing:
             await self._tell(database, known)
         return application.outcome(plan.again_in)
+
+
+def narrator_of(services: Services) -> Narrator:
+    """One that wakes the databases of which there is something to tell."""
+    return Narrator(services.clock, lambda space, name: services.wakes.wake(ReplicatedDatabase, space, name))
 
 
 def machine_for(database: ReplicatedDatabase, role: Role) -> Machine:
