@@ -1,5 +1,6 @@
 """`kubectl hasite` and databases: what a person reads of one, and what a person orders."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,6 +62,10 @@ def database(**status: Any) -> FakeKube:
     return kube
 
 
+def minutes_ago(count: int) -> str:
+    return datetime.fromtimestamp(scene.NOW - 60 * count, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 async def shown(kube: FakeKube, command: str = "status") -> str:
     seen = await cli.look(kube, "rdb/shop", scene.NAMESPACE)
     return cli.show(seen, command, "tree", plain, scene.NOW) + "\n"
@@ -87,7 +92,18 @@ async def test_status_says_where_data_are_kept_that_an_old_primary_alone_had() -
 
 
 async def test_status_says_that_nobody_takes_writes() -> None:
-    assert "nobody takes writes, epoch 3" in await shown(database(primary=""))
+    assert "nobody takes writes, epoch 3, no lease" in await shown(database(primary=""))
+
+
+async def test_status_says_that_nothing_is_heard_of_the_primary() -> None:
+    members = [member(PRIMARY, "new-york", "unknown"), member(STANDBY, "amsterdam", "standby")]
+    assert f"{PRIMARY}, epoch 3, its lease is not heard of" in await shown(database(members=members))
+
+
+async def test_status_says_since_when_and_after_how_long_another_member_is_the_primary() -> None:
+    last = {"kind": "failover", "at": minutes_ago(12), "former": STANDBY, "primary": PRIMARY, "epoch": 3, "took": "3.4s"}
+    line = f"last failover 12m ago: from {STANDBY} to {PRIMARY}, epoch 3, 3.4s without a primary"
+    assert line in await shown(database(lastTurnover=last))
 
 
 async def test_plan_of_a_database_at_rest_has_nothing_to_do() -> None:

@@ -202,6 +202,11 @@ def test_the_secret_of_a_database_has_what_an_app_or_a_person_needs() -> None:
         "dbname": "shop",
         "target_session_attrs": "read-write",
         "sslmode": "require",
+        "connect_timeout": "2",
+        "keepalives_idle": "2",
+        "keepalives_interval": "1",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "5000",
     }
     assert conninfo_to_dict(held["replica-uri"])["target_session_attrs"] == "prefer-standby"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hasite.api import HASite, LoadBalancerPool, ReplicatedDatabase
 from hasite.api.common import Condition, DropletRecord
+from hasite.api.databasestatus import TurnoverRecord
 from hasite.api.loadbalancerpool import AddressStatus, ServerStatus
 
 GOOD_WHEN_FALSE = frozenset(
@@ -81,7 +82,9 @@ class Overview:
     given_servers: tuple[ServerStatus, ...] = ()
     """App servers of a pool that has no HASite: somebody else's machines."""
     reign: str = ""
-    """Of a database: who takes writes, in which epoch."""
+    """Of a database: who takes writes, in which epoch, and what is known of its lease."""
+    turnover: TurnoverRecord | None = None
+    """Of a database: the latest change of its primary."""
 
 
 def good(condition: Condition) -> bool:
@@ -129,8 +132,18 @@ def database_overview(database: ReplicatedDatabase) -> Overview:
         places=places,
         zone="",
         published=(),
-        reign=f"{writes}, epoch {status.epoch}",
+        reign=f"{writes}, epoch {status.epoch}{_lease(database)}",
+        turnover=status.last_turnover,
     )
+
+
+def _lease(database: ReplicatedDatabase) -> str:
+    """Without the seconds that are left, which only the metrics can say: a primary is shown while it has a lease."""
+    status = database.status
+    if not status.primary:
+        return ", no lease"
+    said = next((m.role for m in status.members if m.name == status.primary), "unknown")
+    return ", lease valid" if said == "primary" else ", its lease is not heard of"
 
 
 def _member(record: DropletRecord, database: ReplicatedDatabase) -> Machine:

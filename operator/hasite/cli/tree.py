@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hasite.api.common import Condition
+from hasite.api.databasestatus import TurnoverRecord
 from hasite.cli.overview import Machine, Overview, Part, Place, good
 
 Style = Callable[[str, str], str]
@@ -46,7 +47,7 @@ def status_tree(seen: Overview, now: float, style: Style) -> Node:
     first = seen.parts[0]
     below = [Node("conditions", tuple(_condition(c, now, style) for c in first.conditions))]
     below += [_lower_part(part, first, now, style) for part in seen.parts[1:]]
-    below.append(Node(seen.reign) if seen.reign else _dns(seen, style))
+    below.append(Node(seen.reign, _turnover(seen.turnover, now)) if seen.reign else _dns(seen, style))
     below += [_place(place, now, style) for place in seen.places]
     if seen.given_servers:
         servers = (Node(f"{s.name}  {s.state.lower()}, {_health(s.healthy, style)}") for s in seen.given_servers)
@@ -101,6 +102,15 @@ def _condition(condition: Condition, now: float, style: Style) -> Node:
 def _dns(seen: Overview, style: Style) -> Node:
     leads = ", ".join(seen.published) or style("nothing", "bad")
     return Node(f"DNS leads to {leads}" + (f"; zone {seen.zone}" if seen.zone else ""))
+
+
+def _turnover(last: TurnoverRecord | None, now: float) -> tuple[Node, ...]:
+    if last is None:
+        return ()
+    age = ago(now - datetime.fromisoformat(last.at).timestamp())
+    former = f" from {last.former}" if last.former else ""
+    took = f", {last.took} without a primary" if last.took else ""
+    return (Node(f"last {last.kind} {age} ago:{former} to {last.primary}, epoch {last.epoch}{took}"),)
 
 
 def _place(place: Place, now: float, style: Style) -> Node:

@@ -74,13 +74,14 @@ def begin(turn: Turn) -> None:
     own = Answer(
         guard.name, ask.epoch, True, True, guard.ballot.vote, guard.database.position, "", guard.database.state
     )
-    campaign = Campaign(ask.epoch, True, now, now, *guard.known, {guard.name: own}, valid_order(guard))
+    chosen = now < guard.urged
+    campaign = Campaign(ask.epoch, True, now, now, *guard.known, {guard.name: own}, valid_order(guard), chosen)
     turn.put(campaign=campaign)
     turn.broadcast(ask)
 
 
 def place(guard: Guard, now: float) -> int:
-    """How many members that were heard lately have better claims."""
+    """How many members that were heard lately have better claims: by data, preferred location, or else name."""
     positions = {guard.name: guard.database.position or Position(0, 0)}
     record = guard.ballot.vote.sync
     for name, heard in guard.heard.items():
@@ -89,10 +90,9 @@ def place(guard: Guard, now: float) -> int:
         if position and eligible and heard.at > now - guard.settings.timing.ttl and name != guard.ballot.vote.holder:
             positions[name] = position
     facts = Facts(guard.settings, guard.known[0], None, positions)
-    order = sorted(
-        positions, key=lambda n: (*election.rank(n, positions[n], facts)[:2], n != guard.name, n), reverse=True
-    )
-    return order.index(guard.name)
+    claims = {name: election.claim(name, position, facts) for name, position in positions.items()}
+    mine = claims[guard.name]
+    return sum(claim > mine or (claim == mine and name < guard.name) for name, claim in claims.items())
 
 
 def valid_order(guard: Guard) -> Order | None:
@@ -143,7 +143,7 @@ def proceed(turn: Turn) -> None:
         decide(turn, campaign)
         return
     limit = 2 * timing.renew if campaign.trial else timing.ttl
-    if turn.now >= campaign.began + limit:
+    if turn.now >= campaign.began + limit or is_hopeless(guard, campaign, turn.now):
         give_back(turn, campaign)
         give_up(turn, missing(campaign, granted), timing.renew)
     elif turn.now >= campaign.sent + timing.renew / 2:
@@ -155,6 +155,15 @@ def proceed(turn: Turn) -> None:
                 answer.granted and not campaign.trial and answer.position is None and peer != OPERATOR
             ):
                 turn.send(peer, ask)
+
+
+def is_hopeless(guard: Guard, campaign: Campaign, now: float) -> bool:
+    """Whether even the grants of all who may still answer would be no majority: two candidates parted the voters."""
+    horizon = now - guard.settings.timing.ttl / 2
+    possible = {name for name, answer in campaign.answers.items() if answer.granted}
+    possible |= {name for name, heard in guard.heard.items() if heard.at > horizon and name not in campaign.answers}
+    possible |= {OPERATOR} - set(campaign.answers)
+    return not campaign.trial and not election.has_majorities((campaign.membership, campaign.previous), possible)
 
 
 def settled(guard: Guard, campaign: Campaign, now: float) -> bool:
@@ -195,7 +204,7 @@ def decide(turn: Turn, campaign: Campaign) -> None:
     verdict = judge(guard, campaign, record)
     match verdict.kind:
         case "win" if campaign.trial:
-            ask_in_earnest(turn, campaign.order)
+            ask_in_earnest(turn, campaign)
         case "win":
             win(turn, campaign, record)
         case "yield":
@@ -227,7 +236,11 @@ def newest_record(answers: Mapping[str, Answer]) -> SyncRecord | None:
 
 def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdict:
     """The rules of data; for the first epoch of all, that nobody can have any."""
-    positions = {name: answer.position for name, answer in campaign.answers.items() if answer.position}
+    positions = {
+        name: answer.position
+        for name, answer in campaign.answers.items()
+        if answer.position and (answer.state == "standby" or not campaign.trial)
+    }
     members = election.data_members(campaign.membership, campaign.previous)
     if bootstraps(guard):
         absent = {name for name, answer in campaign.answers.items() if answer.state == "absent"}
@@ -237,10 +250,12 @@ def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdic
     silent = members - set(positions) - {n for n, a in campaign.answers.items() if a.state == "absent"}
     forced = campaign.order is not None and campaign.order.accept_data_loss
     facts = Facts(guard.settings, campaign.membership, record, positions, frozenset(silent), guard.lag, forced)
+    if campaign.chosen:
+        facts = replace(facts, settings=replace(guard.settings, preferred_location=None))
     return election.judge(facts)
 
 
-def ask_in_earnest(turn: Turn, order: Order | None) -> None:
+def ask_in_earnest(turn: Turn, trial: Campaign) -> None:
     """Votes for itself, durably, freezes its own data, and asks everybody. It is a voter like any other: since the
     trial began it may have vouched for the primary."""
     guard, now = turn.guard, turn.now
@@ -251,7 +266,7 @@ def ask_in_earnest(turn: Turn, order: Order | None) -> None:
         return
     turn.vote(ballots.grant(guard.ballot, ask, now))
     own = Answer(guard.name, ask.epoch, False, True, turn.guard.ballot.vote, None, "", guard.database.state)
-    campaign = Campaign(ask.epoch, False, now, now, *guard.known, {guard.name: own}, order)
+    campaign = Campaign(ask.epoch, False, now, now, *guard.known, {guard.name: own}, trial.order, trial.chosen)
     turn.put(campaign=campaign, followed=None, owed=None)
     turn.note(f"asks for epoch {ask.epoch}")
     turn.broadcast(ask)

@@ -88,19 +88,17 @@ def needed_of(pool: frozenset[str], record: SyncRecord) -> int:
 
 def compare(me: str, positions: Mapping[str, Position], facts: Facts) -> Verdict:
     """Wins with the greatest position; yields to a greater one, or at a tie to the preferred location."""
-    best = max(positions, key=lambda name: rank(name, positions[name], facts), default="")
+    best = max(positions, key=lambda name: (claim(name, positions[name], facts), name == me), default="")
     if not best or best == me:
         return WIN if best else Verdict("refuse", reason="no usable data")
     if me not in positions:
         return Verdict("yield", best)
-    if positions[best] > positions[me] or _preferred(best, facts) > _preferred(me, facts):
-        return Verdict("yield", best)
-    return WIN
+    return Verdict("yield", best) if claim(best, positions[best], facts) > claim(me, positions[me], facts) else WIN
 
 
-def rank(name: str, position: Position, facts: Facts) -> tuple[Position, bool, bool]:
-    """The order of candidates: data first, then the preferred location, then whoever asks."""
-    return (position, _preferred(name, facts), name == facts.settings.name)
+def claim(name: str, position: Position, facts: Facts) -> tuple[Position, bool]:
+    """The order of candidates: data first, then the preferred location."""
+    return (position, _preferred(name, facts))
 
 
 def too_far_behind(facts: Facts) -> str:

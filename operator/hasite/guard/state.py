@@ -86,7 +86,8 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """This guard asks for an epoch. ``answers`` by voter, the guard's own among them. ``order``: a person's."""
+    """This guard asks for an epoch. ``answers`` by voter, the guard's own among them. ``order``: a person's.
+    ``chosen``: another asked it to, so no preferred location speaks against it."""
 
     epoch: int
     trial: bool
@@ -96,6 +97,7 @@ class Campaign:
     previous: Membership | None
     answers: Mapping[str, Answer] = field(default_factory=dict)
     order: Order | None = None
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ LOCAL = "127.0.0.1"
 """Where the proxy on an app server listens: on the server's own port for the primary, on the next one for replicas."""
 
 ENVIRONMENT_PATH = "/etc/hasite/database.env"
+NOTICES_DEATH = "keepalives_idle=2&keepalives_interval=1&keepalives_count=3&tcp_user_timeout=5000"
+"""A server that loses its power while it owes an answer never says so: libpq would wait for two hours."""
+
 AUTHORITY_PATH = "/etc/hasite/database-ca.crt"
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -113,7 +116,7 @@ def _variables(connection: Connection) -> dict[str, str]:
         "DATABASE_CA": AUTHORITY_PATH,
     }
     if connection.engine == "postgresql":
-        options = f"sslmode=verify-full&sslrootcert={AUTHORITY_PATH}&connect_timeout=2"
+        options = f"sslmode=verify-full&sslrootcert={AUTHORITY_PATH}&connect_timeout=2&{NOTICES_DEATH}"
         values["DATABASE_URL_DIRECT"] = _many_hosts(connection, f"target_session_attrs=read-write&{options}")
     return values
 
@@ -190,8 +193,9 @@ def _secret_data(connection: Connection, primary: str, authority: bytes) -> dict
         "database": connection.database,
     }
     if connection.engine == "postgresql":
-        values["uri"] = _many_hosts(connection, "target_session_attrs=read-write&sslmode=require")
-        values["replica-uri"] = _many_hosts(connection, "target_session_attrs=prefer-standby&sslmode=require")
+        options = f"sslmode=require&connect_timeout=2&{NOTICES_DEATH}"
+        values["uri"] = _many_hosts(connection, f"target_session_attrs=read-write&{options}")
+        values["replica-uri"] = _many_hosts(connection, f"target_session_attrs=prefer-standby&{options}")
     else:
         values["uri"] = _url(connection, _host(host, connection.port), "ssl-mode=REQUIRED")
         values["replica-uri"] = _url(connection, _host([*others, host][0], connection.port), "ssl-mode=REQUIRED")

@@ -1,8 +1,8 @@
 """What happens to a database's primary, told from the beats of its guards: pure, one beat or one look at a time.
 
 ``hear`` takes a beat, ``look`` a moment, ``order`` what the guards were told; each gives the story as it goes on and
-what is to be told. A *term* is one member's time as primary, over all epochs that it raises itself to. Everything is told
-once a term, or again after ``AGAIN_SECONDS``. Times are Unix time, durations seconds.
+what is to be told. A *term* is one member's time as primary, over all epochs that it raises itself to. Everything is
+told once a term, or again after ``AGAIN_SECONDS``. Times are Unix time, durations seconds.
 """
 
 from collections.abc import Mapping, Sequence

@@ -46,8 +46,8 @@ ROLES: Mapping[str, Role] = {HASite.KIND: "app", LoadBalancerPool.KIND: "lb", Re
 """Whose firewall a kind has."""
 
 KSTATUS = ("Ready", "Reconciling", "Stalled")
-ALARMS = ("Stalled", "DegradedLocation", "Blind", "DegradedWrites", "FailoverRefused", "DataSaved")
-"""Conditions that people want to be told of when they become True."""
+ALARMS = ("Stalled", "DegradedLocation", "Blind", "DataSaved")
+"""Conditions that people want to be told of when they become True; more of a database is told by ``narrator``."""
 GIVE_UP_SECONDS = 300.0
 """How long a deletion waits for credentials that are gone, counted from when it first found them so."""
 

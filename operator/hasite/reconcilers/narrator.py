@@ -1,7 +1,7 @@
 """Hears the guards of all databases, keeps each one's story, and gives it out: as Events, as metrics, as a record.
 
-Kept in memory: after a restart a story goes on from what the status says. What is told waits for the next reconcile, for
-which the object is woken.
+Kept in memory: after a restart a story goes on from what the status says. What is told waits for the next reconcile,
+for which the object is woken.
 """
 
 from collections import Counter
@@ -55,8 +55,9 @@ class Narrator:
         """See ``guards.Listener``."""
         telling = self._tellings.get(uid)
         if telling is not None:
-            self._goes_on(telling, stories.hear(telling.story, beat, self._clock()))
-            if telling.waiting:
+            told = stories.hear(telling.story, beat, self._clock())
+            self._goes_on(telling, told)
+            if told[1]:
                 self._wake(*telling.owner)
 
     def answered(self, uid: str, to: str, answer: Answer) -> None:
