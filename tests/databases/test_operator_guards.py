@@ -1,6 +1,7 @@
 """The operator between two real guards, over real TLS: it hears them, votes, and passes orders on."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from hasite.databases.voter import OperatorVoter
 from hasite.guard.messages import Beat, Order
 from hasite.guard.model import OPERATOR, Membership, Settings
 from hasite.plan.world import Unknown
+from hasite.reconcilers.narrator import Narrator
 
 from tests.fakes.kube import FakeKube
 from tests.guard import groups, pki
@@ -61,6 +63,7 @@ class Scene:
     kube: FakeKube = field(default_factory=FakeKube)
     woken: int = 0
     leader: Leader = field(default_factory=Leader)
+    narrator: Narrator = field(init=False)
 
     def __post_init__(self) -> None:
         spec = {
@@ -74,9 +77,11 @@ class Scene:
         self.kube.create({**manifest, "spec": spec})
         raw = self.kube.objects["ReplicatedDatabase", "default", "shop"]
         raw["status"] = {"observedGeneration": 1, "vote": VoteRecord().wire()}
+        self.narrator = Narrator(time.time, self._wake)
         self.lines = GuardLines(
             self._wake,
             lambda database, send: OperatorVoter(self.kube, self.leader, database, send),
+            listener=self.narrator,
             address_of=lambda member: ("127.0.0.1", self.cluster.nodes[member.name].ports["guard"]),
         )
 
@@ -88,7 +93,9 @@ class Scene:
         return ReplicatedDatabase.model_validate(self.kube.raw(ReplicatedDatabase, "default", "shop"))
 
     async def follow(self) -> None:
-        await self.lines.follow(self.live, self.authority, self.cluster.membership.members)
+        members = self.cluster.membership.members
+        self.narrator.follow(self.live, members)
+        await self.lines.follow(self.live, self.authority, members)
 
     def beat(self, name: str) -> Beat | None:
         beat = self.lines.beats(self.live.uid, [name])[name]
@@ -171,6 +178,26 @@ async def test_an_order_moves_the_primary(scene: Scene) -> None:
     told = scene.lines.ordered(scene.live.uid)
     assert told is not None
     assert told[0].member == "b"
+
+
+async def test_whoever_listens_hears_every_beat_and_what_the_operators_vote_says(scene: Scene) -> None:
+    narrator, uid = scene.narrator, scene.live.uid
+    await until(lambda: narrator.figures(uid).ready == 2, 10)
+    before = narrator.figures(uid)
+    assert (before.primary, before.heard, before.lease_left > 0) == ("a", 2, True)
+    scene.cluster.crash("a")
+    await until(lambda: narrator.figures(uid).primary == "b", 12)
+    after = narrator.figures(uid)
+    assert (after.failovers, after.epoch > before.epoch, after.votes["vote", "granted"]) == (
+        1,
+        True,
+        1 + before.votes.get(("vote", "granted"), 0),
+    )
+    assert after.failover_seconds is not None
+    assert 2 < after.failover_seconds < 8
+    reasons = [happening.reason for happening in narrator.tell(uid)]
+    assert reasons[-1] == "Promoted"
+    assert narrator.tell(uid) == ()
 
 
 async def test_an_operator_of_another_authority_is_not_listened_to(scene: Scene) -> None:

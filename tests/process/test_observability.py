@@ -4,15 +4,35 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aiohttp
 import pytest
 from hasite.logs import JsonFormatter
-from hasite.metrics import Metrics
+from hasite.metrics import DatabaseFigures, MemberFigures, Metrics
 from hasite.web import WebServer
 
 SHOP = ("HASite", "default", "shop")
 BLOG = ("HASite", "default", "blog")
+ORDERS = ("ReplicatedDatabase", "default", "orders")
+FIGURES = DatabaseFigures(
+    epoch=4,
+    primary="orders-db-b",
+    members=(
+        MemberFigures("orders-db-a", "new-york", "unknown", saved=1),
+        MemberFigures("orders-db-b", "amsterdam", "primary"),
+        MemberFigures("orders-db-c", "amsterdam", "standby", lag_bytes=4096, lag_seconds=0.5),
+    ),
+    ready=2,
+    wanted=3,
+    heard=2,
+    lease_left=2.25,
+    synchronous=1,
+    failovers=1,
+    failover_seconds=3.5,
+    switchovers=2,
+    votes={("vote", "granted"): 1, ("trial", "refused"): 3},
+)
 
 
 def test_an_address_that_is_withdrawn_loses_its_series() -> None:
@@ -32,6 +52,26 @@ def test_an_object_that_is_gone_takes_all_its_series_with_it_and_no_other() -> N
     metrics.forget(SHOP)
     assert b'name="shop"' not in metrics.text()
     assert metrics.text().count(b'name="blog"') >= 4
+
+
+def test_a_database_is_looked_at_when_it_is_scraped_and_forgotten_with_its_object() -> None:
+    metrics, looks = Metrics(), [FIGURES, replace(FIGURES, epoch=5, primary="", members=FIGURES.members[:1])]
+    metrics.database(ORDERS, lambda: looks.pop(0))
+    assert b'hasite_database_epoch{name="orders",namespace="default"} 4.0' in metrics.text()
+    text = metrics.text()
+    assert b'hasite_database_epoch{name="orders",namespace="default"} 5.0' in text
+    assert b"orders-db-b" not in text
+    metrics.forget(ORDERS)
+    assert b"orders" not in metrics.text()
+
+
+def test_what_is_not_known_of_a_database_has_no_series() -> None:
+    metrics = Metrics()
+    metrics.database(ORDERS, lambda: DatabaseFigures(0, "", FIGURES.members[:1], 0, 2, 0))
+    lines = [line for line in metrics.text().decode().splitlines() if "orders" in line]
+    unknown = ("lag", "primary_info", "synchronous", "last_failover", "votes")
+    assert not [line for line in lines if any(word in line for word in unknown)]
+    assert 'hasite_database_lease_left_seconds{name="orders",namespace="default"} 0.0' in lines
 
 
 def test_an_object_without_series_can_be_forgotten() -> None:
@@ -70,6 +110,37 @@ def test_series(name: str) -> None:
     metrics.failed_over(3.2)
     metrics.event_dropped()
     metrics.leading(True)
+    assert name in metrics.text().decode().splitlines()
+
+
+ONE = 'name="orders",namespace="default"'
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"hasite_database_epoch{{{ONE}}} 4.0",
+        f"hasite_database_members_ready{{{ONE}}} 2.0",
+        f"hasite_database_members_wanted{{{ONE}}} 3.0",
+        f"hasite_database_guards_heard{{{ONE}}} 2.0",
+        f"hasite_database_lease_left_seconds{{{ONE}}} 2.25",
+        f"hasite_database_synchronous_standbys{{{ONE}}} 1.0",
+        f"hasite_database_failovers_total{{{ONE}}} 1.0",
+        f"hasite_database_last_failover_seconds{{{ONE}}} 3.5",
+        f"hasite_database_switchovers_total{{{ONE}}} 2.0",
+        f'hasite_database_primary_info{{member="orders-db-b",{ONE}}} 1.0',
+        f'hasite_database_votes_total{{answer="granted",{ONE},question="vote"}} 1.0',
+        f'hasite_database_votes_total{{answer="refused",{ONE},question="trial"}} 3.0',
+        f'hasite_database_member_role{{location="new-york",member="orders-db-a",{ONE},role="unknown"}} 1.0',
+        f'hasite_database_member_role{{location="amsterdam",member="orders-db-b",{ONE},role="primary"}} 1.0',
+        f'hasite_database_member_lag_bytes{{location="amsterdam",member="orders-db-c",{ONE}}} 4096.0',
+        f'hasite_database_member_lag_seconds{{location="amsterdam",member="orders-db-c",{ONE}}} 0.5',
+        f'hasite_database_member_saved{{location="new-york",member="orders-db-a",{ONE}}} 1.0',
+    ],
+)
+def test_series_of_a_database(name: str) -> None:
+    metrics = Metrics()
+    metrics.database(ORDERS, lambda: FIGURES)
     assert name in metrics.text().decode().splitlines()
 
 

@@ -55,8 +55,8 @@ def member_of(name: str) -> Member:
 
 
 class Scenario:
-    """Runs a seed. ``calm``: without faults, but with losses, delays and starved guards throughout. ``deaf``: a follower
-    no longer hears the primary's guard, and nothing else is wrong. ``shape`` and ``focus`` are drawn if not given."""
+    """Runs a seed. ``calm``: without faults, but with losses, delays and starved guards throughout. ``deaf``: one
+    follower no longer hears the primary's guard, and nothing else is wrong. ``shape`` and ``focus`` are drawn if not given."""
 
     def __init__(
         self,

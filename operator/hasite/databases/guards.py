@@ -216,8 +216,16 @@ class GuardLines:
     def _say(self, uid: str, transport: Transport, to: str, message: Message) -> None:
         """In the name of the operator's vote."""
         transport.send(to, message)
-        if self._listener is not None and isinstance(message, Answer):
-            self._listener.answered(uid, to, message)
+        if isinstance(message, Answer):
+            self._tell(lambda listener: listener.answered(uid, to, message))
+
+    def _tell(self, news: Callable[[Listener], None]) -> None:
+        """No fault in what is only told may cost the vote."""
+        if self._listener is not None:
+            try:
+                news(self._listener)
+            except Exception:
+                _log.exception("the listener to the guards failed")
 
     def _received(self, uid: str, message: Message) -> None:
         line = self._lines.get(uid)
@@ -225,8 +233,6 @@ class GuardLines:
             return
         if isinstance(message, Beat):
             line.beats[message.sender] = (message, time.monotonic())
-            if self._listener is not None:
-                self._listener.heard(uid, message)
             told = _told(message)
             if line.told.get(message.sender) != told:
                 line.told[message.sender] = told
@@ -234,6 +240,8 @@ class GuardLines:
         if line.voter is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 line.voter.received(message)
+        if isinstance(message, Beat):
+            self._tell(lambda listener: listener.heard(uid, message))
 
 
 def _told(beat: Beat) -> object:

@@ -85,8 +85,8 @@ class Superseded:
 
 @dataclass(frozen=True)
 class Order:
-    """From the operator, for a person. Holds for ``epoch`` only, so that it can't be carried out twice: a switchover for
-    the reign of that epoch, a promotion while no later reign than that one is known (``Beat.reign``)."""
+    """From the operator, for a person. Holds for ``epoch`` only, so that it can't be carried out twice: a switchover
+    for the reign of that epoch, a promotion while no later reign than that one is known (``Beat.reign``)."""
 
     sender: str
     kind: Literal["switchover", "promote"]

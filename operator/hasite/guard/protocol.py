@@ -184,6 +184,8 @@ def on_beat(turn: Turn, message: Beat) -> None:
     heard = {**guard.heard, message.sender: Heard(message, turn.now)}
     reigned = max(guard.reigned, message.reign)
     turn.put(heard=heard, highest=max(guard.highest, message.epoch), reigned=reigned)
+    if guard.reign is not None and message.epoch < guard.reign.epoch and message.sender in guard.reign.joined:
+        turn.put_reign(joined=guard.reign.joined - {message.sender})
     primary = message.lease_left > 0 and message.role == "primary" and message.database.state == "primary"
     if not primary or message.sender != guard.ballot.vote.holder or guard.reign is not None:
         return

@@ -85,7 +85,8 @@ class Turnover:
 
 @dataclass(frozen=True)
 class Story:
-    """``began``: when this telling did. ``members``: who takes part. ``settled``: writes have been on more than one
+    """``began``: when this telling did. ``members``: who takes part. ``belonged``: those that were seen to reign or to
+    follow: the others are new, and their first copy is no return. ``settled``: writes have been on more than one
     member, or the primary has changed, so that being alone is news. ``degraded``: since when acknowledged writes are on
     the primary alone, by the owner's choice."""
 
@@ -97,6 +98,7 @@ class Story:
     loss: Loss | None = None
     handover: Handover | None = None
     away: Mapping[str, Away] = field(default_factory=dict)
+    belonged: frozenset[str] = frozenset()
     settled: bool = False
     degraded: float | None = None
     told: Mapping[tuple[str, ...], float] = field(default_factory=dict)
@@ -127,10 +129,10 @@ def reigns(beat: Beat) -> bool:
     return leads and server.state == "primary" and not server.read_only
 
 
-def begin(at: float, primary: str, epoch: int, degraded: bool = False) -> Story:
+def begin(at: float, primary: str, epoch: int, degraded: bool = False, belonged: frozenset[str] = frozenset()) -> Story:
     """What a status remembers. ``primary``: "" when there was none; with an ``epoch`` it had been lost by then."""
     lost = Loss(None, told=True) if epoch and not primary else None
-    return Story(at, primary, epoch, loss=lost, settled=epoch > 0, degraded=at if degraded else None)
+    return Story(at, primary, epoch, loss=lost, settled=epoch > 0, degraded=at if degraded else None, belonged=belonged)
 
 
 def cast(story: Story, members: Sequence[Member]) -> Story:
@@ -196,7 +198,8 @@ def _turnover(story: Story, beat: Beat, at: float) -> Told:
     switched = order is not None and order.kind == "switchover"
     others = {n: h.beat.saved for n, h in story.heard.items() if n != beat.sender and not story.members[n].witness}
     away = {n: Away(at, saved, turnover=True) for n, saved in others.items()}
-    story = replace(story, primary=beat.sender, epoch=beat.epoch, loss=None, handover=None, told={})
+    belonged = story.belonged | {beat.sender, former}
+    story = replace(story, primary=beat.sender, epoch=beat.epoch, loss=None, handover=None, told={}, belonged=belonged)
     if not epoch:
         return story, ()
     if not former and epoch == beat.epoch:
@@ -335,9 +338,11 @@ def _standby(story: Story, beat: Beat, at: float) -> Told:
         left = left or Away(at, beat.saved)
         return replace(story, away={**story.away, name: replace(left, how=_how(left, beat))}), ()
     if left is None:
-        return story, ()
-    story = replace(story, away={other: each for other, each in story.away.items() if other != name})
-    if not story.settled or not (left.turnover or at - left.since >= AWAY_SECONDS):
+        return replace(story, belonged=story.belonged | {name}), ()
+    new, belonged = name not in story.belonged, story.belonged | {name}
+    away = {other: each for other, each in story.away.items() if other != name}
+    story = replace(story, away=away, belonged=belonged)
+    if new or not (left.turnover or at - left.since >= AWAY_SECONDS):
         return story, ()
     saved = tuple(path for path in beat.saved if path not in left.saved)
     return _tell(story, news.rejoined(name, story.epoch, _how(left, beat), at - left.since, saved), at)

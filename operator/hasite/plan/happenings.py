@@ -26,8 +26,8 @@ class Happening:
 
 
 def clock(at: float) -> str:
-    """The time of day, UTC, to a tenth of a second."""
-    tenths = int(at % 86400 * 10)
+    """The time of day, UTC, to the nearest tenth of a second."""
+    tenths = round(at * 10) % 864_000
     hours, minutes = divmod(tenths // 600, 60)
     return f"{hours:02}:{minutes:02}:{tenths % 600 / 10:04.1f}Z"
 

@@ -97,7 +97,8 @@ def _defaults() -> list[str]:
     """A request whose connection failed goes to another server; one that was sent, only if it is GET or HEAD.
 
     The frontend's ``disable-l7-retry`` sees to the second half. ``tcp-ut`` on the servers makes a reused connection
-    into a dead datacentre fail after seconds instead of after ``timeout server``.
+    into a dead datacentre fail after seconds instead of after ``timeout server``, and the keepalives one whose server
+    died after it took the request.
     """
     return [
         "defaults",
@@ -106,6 +107,10 @@ def _defaults() -> list[str]:
         "    option dontlognull",
         "    option redispatch 1",
         "    option idle-close-on-response",
+        "    option srvtcpka",
+        "    srvtcpka-idle 2s",
+        "    srvtcpka-intvl 1s",
+        "    srvtcpka-cnt 3",
         "    retries 3",
         "    retry-on conn-failure empty-response",
         "    timeout connect 1s",

@@ -46,7 +46,8 @@ class Narrator:
         telling, status = self._tellings.get(database.uid), database.status
         if telling is None:
             degraded = any(c.type == "DegradedWrites" and c.status == "True" for c in status.conditions)
-            story = stories.begin(self._clock(), status.primary, status.epoch, degraded)
+            belonged = frozenset(m.name for m in status.members if m.role != "absent")
+            story = stories.begin(self._clock(), status.primary, status.epoch, degraded, belonged)
             telling = self._tellings[database.uid] = _Telling((database.namespace, database.name), story)
         telling.story = stories.cast(telling.story, members)
         telling.wanted = sum(location.members for location in database.spec.locations)

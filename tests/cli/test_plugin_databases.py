@@ -101,7 +101,14 @@ async def test_status_says_that_nothing_is_heard_of_the_primary() -> None:
 
 
 async def test_status_says_since_when_and_after_how_long_another_member_is_the_primary() -> None:
-    last = {"kind": "failover", "at": minutes_ago(12), "former": STANDBY, "primary": PRIMARY, "epoch": 3, "took": "3.4s"}
+    last = {
+        "kind": "failover",
+        "at": minutes_ago(12),
+        "former": STANDBY,
+        "primary": PRIMARY,
+        "epoch": 3,
+        "took": "3.4s",
+    }
     line = f"last failover 12m ago: from {STANDBY} to {PRIMARY}, epoch 3, 3.4s without a primary"
     assert line in await shown(database(lastTurnover=last))
 
