@@ -14,6 +14,9 @@ WAKE_WINDOW = 0.5
 PROGRESS = 45.0
 """Seconds after the last fault within which a write is acknowledged, unless a person must decide."""
 REST = 12.0
+UNHEARD = 6.0
+"""Seconds beyond the lag allowed in which a primary may acknowledge writes unheard: what is left of its lease when the
+last voter vouched, and the time that a standby takes to notice that nothing comes."""
 
 
 class Checks:
@@ -76,8 +79,8 @@ class Checks:
             return
         if self.synchronous:
             self.fail(f"{node.name} is promoted without {lost} acknowledged writes")
-        behind = node.server.last_live - self.committed_at[common]
-        if behind > self.maximum_lag + 1.0:
+        behind = self.committed_at[-1] - self.committed_at[common]
+        if behind > self.maximum_lag + UNHEARD:
             self.fail(f"{node.name} is promoted {behind:.1f} s behind")
         self.count["writes lost within the lag"] += lost
 

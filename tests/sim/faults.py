@@ -57,6 +57,7 @@ class Faults:
             (4, self.switch_over),
             (3, self.change_membership),
             (2, self.lag),
+            (2, self.leave_behind),
             (1, self.lose_disk),
         ]
         self.kinds = [kind for weight, kind in kinds for _ in range(weight)]
@@ -254,6 +255,22 @@ class Faults:
         self.world.after(4.0, self.unlag, late.name)
         self.world.after(self.rng.uniform(0.3, 0.8), leader.server.kill)
         self.world.after(self.rng.uniform(0.8, 2.0), self.crash_node, leader)
+
+    def leave_behind(self) -> None:
+        """The primary and a follower lose sight of each other, and after a while the primary dies: what it acknowledged
+        meanwhile is on it alone."""
+        leader = self.world.primary()
+        others = [n for n in self.world.nodes.values() if n is not leader and not n.gone and not n.witness]
+        if leader is None or not others:
+            return
+        late = self.rng.choice(others)
+        self.tell(f"{late.name} is left behind by {leader.name}")
+        pairs = [(leader.name, late.name), (late.name, leader.name)]
+        for pair in pairs:
+            self.world.cut(*pair, ("guard", "db"))
+        death = self.rng.uniform(1.0, 20.0)
+        self.world.after(death, self.crash_node, leader)
+        self.world.after(death + self.span(), self.mend_all, pairs, ("guard", "db"))
 
     def lose_disk(self) -> None:
         """A standby's data turns out to be unusable; it is thrown away."""

@@ -113,7 +113,8 @@ def on_answer(turn: Turn, answer: Answer) -> None:
         give_up(turn, f"{answer.sender}: {answer.reason}", turn.guard.settings.timing.renew / 2)
         return
     answers = {**campaign.answers, answer.sender: answer}
-    turn.put(campaign=replace(campaign, answers=answers))
+    vouched = max(campaign.vouched, turn.now - answer.quiet) if answer.granted else campaign.vouched
+    turn.put(campaign=replace(campaign, answers=answers, vouched=vouched))
 
 
 def give_up(turn: Turn, reason: str, delay: float) -> None:
@@ -234,6 +235,19 @@ def newest_record(answers: Mapping[str, Answer]) -> SyncRecord | None:
     return record
 
 
+def behind(guard: Guard, campaign: Campaign) -> float | None:
+    """Seconds of acknowledged writes that this member may not have; None: unknown.
+
+    What it was behind by when its stream was last live, and the time for which the primary may have gone on without it:
+    as long as any of a majority vouched, for every lease rests on one of those who have granted. What was left of the
+    last lease is not counted.
+    """
+    if guard.lag is None:
+        return None
+    vouched = max(campaign.vouched, guard.ballot.quiet_from)
+    return guard.lag + max(0.0, vouched - guard.streamed_at)
+
+
 def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdict:
     """The rules of data; for the first epoch of all, that nobody can have any."""
     positions = {
@@ -249,7 +263,8 @@ def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdic
         return Verdict("refuse", reason="somebody may have data already: it does not begin with an empty database")
     silent = members - set(positions) - {n for n, a in campaign.answers.items() if a.state == "absent"}
     forced = campaign.order is not None and campaign.order.accept_data_loss
-    facts = Facts(guard.settings, campaign.membership, record, positions, frozenset(silent), guard.lag, forced)
+    lag = behind(guard, campaign)
+    facts = Facts(guard.settings, campaign.membership, record, positions, frozenset(silent), lag, forced)
     if campaign.chosen:
         facts = replace(facts, settings=replace(guard.settings, preferred_location=None))
     return election.judge(facts)

@@ -19,7 +19,7 @@ SEMI_SYNC = frozenset({"mysql", "mariadb"})
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a candidate knows: ``heard``, by member, the frozen positions, its own among them; ``silent``: data members
-    that said nothing; ``lag``: seconds that it was behind when its stream was last live; ``forced``: by an order that
+    that said nothing; ``lag``: seconds of acknowledged writes that it may not have; ``forced``: by an order that
     accepts the loss of data."""
 
     settings: Settings
@@ -102,8 +102,7 @@ def claim(name: str, position: Position, facts: Facts) -> tuple[Position, bool]:
 
 
 def too_far_behind(facts: Facts) -> str:
-    """Asynchronous: why the lag forbids it. Nothing was acknowledged to this member since its stream broke, so that
-    time is no lag; a lag that is not known is too much."""
+    """Asynchronous: why the lag forbids it. A lag that is not known is too much."""
     if facts.lag is None:
         return f"{_names(facts.silent)} unheard, and how far this member was behind is unknown"
     if facts.lag > facts.settings.maximum_lag:

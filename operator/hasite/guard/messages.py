@@ -47,7 +47,8 @@ class Ask:
 @dataclass(frozen=True)
 class Answer:
     """To an Ask. ``vote``: the voter's own, as it stands now. ``position``: of its drained, frozen data, when it has
-    any (to a trial: as it is). ``state``: of its database; None from the operator. ``reason``: why not."""
+    any (to a trial: as it is). ``state``: of its database; None from the operator. ``reason``: why not. ``quiet``:
+    seconds since it last vouched for anybody, or since its start, for before that it may have."""
 
     sender: str
     epoch: int
@@ -57,6 +58,7 @@ class Answer:
     position: Position | None = None
     reason: str = ""
     state: State | None = None
+    quiet: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,11 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     if ask.trial:
         seen = candidate.alive(guard, ask.sender, now)
         reason = ballots.trial_objection(guard.ballot, ask, timing, now, seen)
-        turn.send(ask.sender, reply(guard, ask, reason, guard.database))
+        turn.send(ask.sender, reply(turn, ask, reason, guard.database))
         return
     reason = ballots.objection(guard.ballot, ask, timing, now)
     if reason:
-        turn.send(ask.sender, reply(guard, ask, reason, guard.database))
+        turn.send(ask.sender, reply(turn, ask, reason, guard.database))
         return
     again = ask.epoch == guard.ballot.vote.epoch
     if not again:
@@ -145,17 +145,18 @@ def on_ask(turn: Turn, ask: Ask) -> None:
         turn.put(campaign=None)
     if ask.reigning:
         turn.put(owed=None, followed=guard.followed if guard.followed == ask.sender else None)
-        turn.send(ask.sender, reply(turn.guard, ask, "", replace(guard.database, position=None)))
+        turn.send(ask.sender, reply(turn, ask, "", replace(guard.database, position=None)))
         return
     since = guard.owed.since if guard.owed and again else now
     turn.put(followed=None, owed=Owed(ask.sender, ask.epoch, since))
     answer_owed(turn, asked=True)
 
 
-def reply(guard: Guard, ask: Ask, reason: str, database: Database) -> Answer:
+def reply(turn: Turn, ask: Ask, reason: str, database: Database) -> Answer:
     """An answer as the vote stands now."""
-    vote = guard.ballot.vote
-    return Answer(guard.name, ask.epoch, ask.trial, not reason, vote, database.position, reason, database.state)
+    name, mind = turn.guard.name, turn.guard.ballot
+    quiet = turn.now - mind.quiet_from
+    return Answer(name, ask.epoch, ask.trial, not reason, mind.vote, database.position, reason, database.state, quiet)
 
 
 def answer_owed(turn: Turn, asked: bool) -> None:
@@ -172,8 +173,9 @@ def answer_owed(turn: Turn, asked: bool) -> None:
     if not (frozen or nothing or late):
         return
     position = database.position if frozen else None
-    vote = guard.ballot.vote
-    turn.send(owed.candidate, Answer(guard.name, owed.epoch, False, True, vote, position, "", database.state))
+    mind, quiet = guard.ballot, turn.now - guard.ballot.quiet_from
+    answer = Answer(guard.name, owed.epoch, False, True, mind.vote, position, "", database.state, quiet)
+    turn.send(owed.candidate, answer)
     if frozen or nothing:
         turn.put(owed=None)
 
@@ -229,7 +231,7 @@ def look(turn: Turn, event: Observed) -> None:
     changed = database.state != guard.database.state
     turn.put(database=database, reached=reached)
     if database.streaming and database.lag_seconds is not None:
-        turn.put(lag=database.lag_seconds)
+        turn.put(lag=database.lag_seconds, streamed_at=turn.now)
     if database.position is not None and database.position.epoch > guard.reigned:
         turn.put(reigned=database.position.epoch)
     if guard.ended and reached is not None and reached.role == "stopped":

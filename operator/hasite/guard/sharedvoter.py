@@ -143,7 +143,7 @@ def hear(turn: _Turn, message: Message) -> None:
             reason = ballots.trial_objection(
                 voter.ballot, message, voter.timing, turn.now, alive(voter, message, turn.now)
             )
-            turn.send(message.sender, _answer(voter.ballot, message, reason))
+            turn.send(message.sender, _answer(voter.ballot, message, reason, turn.now))
         case Ask(trial=False) | Renew():
             kept = [m for m in voter.queue if (type(m), m.sender) != (type(message), message.sender)]
             turn.put(queue=(*kept, message))
@@ -231,12 +231,13 @@ def _considered(voter: SharedVoter, request: Request, now: float) -> tuple[Ballo
         return ballot, message if reply is None or isinstance(reply, Superseded) else reply
     reason = ballots.objection(voter.ballot, request, voter.timing, now)
     if reason:
-        return voter.ballot, _answer(voter.ballot, request, reason)
+        return voter.ballot, _answer(voter.ballot, request, reason, now)
     if request.epoch == voter.ballot.vote.epoch:
-        return voter.ballot, _answer(voter.ballot, request, "")
+        return voter.ballot, _answer(voter.ballot, request, "", now)
     ballot = ballots.grant(voter.ballot, request, now)
-    return ballot, _answer(ballot, request, "")
+    return ballot, _answer(ballot, request, "", now)
 
 
-def _answer(ballot: Ballot, ask: Ask, reason: str) -> Answer:
-    return Answer(OPERATOR, ask.epoch, ask.trial, not reason, ballot.vote, None, reason)
+def _answer(ballot: Ballot, ask: Ask, reason: str, now: float) -> Answer:
+    quiet = now - ballot.quiet_from
+    return Answer(OPERATOR, ask.epoch, ask.trial, not reason, ballot.vote, None, reason, quiet=quiet)

@@ -87,7 +87,8 @@ class Owed:
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """This guard asks for an epoch. ``answers`` by voter, the guard's own among them. ``order``: a person's.
-    ``chosen``: another asked it to, so no preferred location speaks against it."""
+    ``chosen``: another asked it to, so no preferred location speaks against it. ``vouched``: when any who granted last
+    vouched for somebody."""
 
     epoch: int
     trial: bool
@@ -98,6 +99,7 @@ class Campaign:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     order: Order | None = None
     chosen: bool = False
+    vouched: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,8 @@ class Guard:
 
     ``known``: the newest configuration heard of, and ``highest``: the highest epoch. ``followed``: the primary that is
     known to reign. ``ended``: a reign of this guard is over and its server not yet seen stopped. ``lag``: seconds
-    behind when the stream was last live. ``urged``: until when somebody's Yield makes it ask. ``reigned``: the newest
-    epoch with a primary, as far as known.
+    behind when the stream was last live, at ``streamed_at``. ``urged``: until when somebody's Yield makes it ask.
+    ``reigned``: the newest epoch with a primary, as far as known.
     """
 
     settings: Settings
@@ -188,6 +190,7 @@ class Guard:
     refusal: str = ""
     order: Order | None = None
     lag: float | None = None
+    streamed_at: float = -inf
     urged: float = -inf
 
     @property
