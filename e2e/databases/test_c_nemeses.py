@@ -60,6 +60,19 @@ async def strict(_databases: tuple[Databases, Databases]) -> Databases:
     return _databases[1]
 
 
+@pytest_asyncio.fixture(loop_scope="package", autouse=True)
+async def _mended(stage: Stage) -> AsyncIterator[None]:
+    """No scenario inherits what another broke."""
+    yield
+    if os.environ.get("H13"):  # DEBUG
+        for d in stage.world.cloud.state.droplets.values():
+            if "strict" in d.name:
+                print("=====", d.name, (await stage.world.machines.exec(d.id, ("journalctl", "-u", "hasite-guard", "-u", "hasite-db", "-u", "hasite-fuse", "--no-pager", "-n", "150", "-o", "short-precise")))[1])
+                print((await stage.world.machines.exec(d.id, ("sh", "-c", "echo | timeout 2 nc -U /run/hasite/guard.sock || curl -s 127.0.0.1:7432/metrics")))[1])
+        print(await stage.kubectl("get", "rdb", "-o", "yaml"))
+    await stage.world.restore()
+
+
 async def configure(stage: Stage, droplet: Droplet, units: tuple[str, ...], name: str, text: str) -> None:
     """Gives units of a machine a setting that its next boot forgets."""
     for unit in units:
@@ -133,7 +146,8 @@ async def test_control_a_standby_that_lags_is_refused_and_by_order_promoted_and_
         await asyncio.sleep(2)
         await stage.world.restore()
         await loose.until_ready(180)
-    assert {violation.rule for violation in history.violations} == {"lost"}
+    found = {violation.rule for violation in history.violations}
+    assert {"lost"} <= found <= {"lost", "diverged"}  # who had read what is lost
     lost = sum(violation.rule == "lost" for violation in history.violations)
     figures.note(f"postgresql: control run, appends lost by an order past {MAXIMUM_LAG:g} s of lag", lost)
     assert (await loose.condition("DataSaved"))["status"] == "True"
@@ -215,13 +229,19 @@ async def wear_faketime(database: Databases, droplet: Droplet) -> None:
     await stage.on(droplet, "systemctl", "restart", GUARD)
     await stage.on(droplet, "systemctl", "kill", "--signal=KILL", SERVER)
 
+    async def serves() -> bool:
+        pages = [f"http://127.0.0.1:7432/{page}" for page in ("primary", "replica")]
+        return "200" in await stage.on(droplet, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code} ", *pages)
+
+    await eventually(serves, 120, f"{droplet.name} serves again")
+
 
 async def test_a_clock_that_is_stepped_by_five_minutes_changes_nothing(strict: Databases) -> None:
     stage = strict.stage
     for droplet in (await strict.members()).values():
         await wear_faketime(strict, droplet)
         await strict.until_ready(180)
-    primary, epoch = await strict.primary(), (await strict.status())["epoch"]
+    (primary,) = [each for each in (await strict.members()).values() if await strict.leads(each)]
     seen: list[float] = []
     async with strict.clients() as history:
         await asyncio.sleep(2)
@@ -233,8 +253,7 @@ async def test_a_clock_that_is_stepped_by_five_minutes_changes_nothing(strict: D
         await strict.until_ready(60)
     assert [round(shift / STEP) for shift in seen] == [1, -1, 0]
     assert not history.violations
-    assert (await strict.status())["epoch"] == epoch
-    assert len({o.node for o in history.acknowledged()}) == 1
+    assert len({(o.node, o.epoch) for o in history.acknowledged()}) == 1
 
 
 async def test_packet_loss_and_a_starved_guard_cause_no_needless_failover(strict: Databases) -> None:

@@ -54,6 +54,7 @@ class Faults:
             (3, self.kill_at_turn),
             (2, self.crash_follower),
             (1, self.die_by_halves),
+            (1, self.lose_a_record),
             (4, self.switch_over),
             (3, self.change_membership),
             (2, self.lag),
@@ -152,7 +153,7 @@ class Faults:
 
     def lie_in_wait(self) -> None:
         """Something goes wrong right after one of the next turns of the story, whatever it is."""
-        self.world.ambush, self.world.ambush_after = self.spring, self.rng.randrange(4)
+        self.lurk(self.spring, "", self.rng.randrange(4))
 
     def spring(self) -> None:
         kind = self.rng.choice(
@@ -162,8 +163,29 @@ class Faults:
 
     def kill_at_turn(self) -> None:
         """The primary dies right after one of the next turns of the story."""
-        self.world.ambush_after = self.rng.randrange(4)
-        self.world.ambush = lambda: self.world.after(self.rng.uniform(0.0, 0.3), self.crash_primary)
+        self.lurk(lambda: self.world.after(self.rng.uniform(0.0, 0.3), self.crash_primary), "", self.rng.randrange(4))
+
+    def lurk(self, strike: Callable[[], None], word: str, skip: int) -> None:
+        self.world.ambush, self.world.ambush_word, self.world.ambush_after = strike, word, skip
+
+    def lose_a_record(self) -> None:
+        """A follower goes; a voter crashes while it stores what follows from that; then the primary goes as well."""
+        leader = self.world.primary()
+        others = [n for n in self.world.nodes.values() if n is not leader and not n.gone]
+        followers = [n for n in others if not n.witness]
+        if leader is None or len(others) < 2 or not followers:
+            return
+        follower = self.rng.choice(followers)
+        voter = self.rng.choice([n for n in others if n is not follower])
+        self.tell(f"{follower.name} goes, {voter.name} will crash while it stores a vote, then {leader.name} goes")
+        follower.crash()
+        self.world.after(6.0, follower.boot)
+        self.world.doomed.add(voter.name)
+        self.lurk(lambda: self.world.after(self.rng.uniform(0.3, 1.2), self.lose_for, leader, 20.0), "record:", 0)
+
+    def lose_for(self, node: Node, span: float) -> None:
+        node.crash()
+        self.world.after(span, node.boot)
 
     def crash_in_store(self) -> None:
         node = self.some()

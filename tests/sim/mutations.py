@@ -230,6 +230,10 @@ def lag_ignored() -> list[Patch]:
     return [(election, "too_far_behind", lambda facts: "")]
 
 
+def left_behind() -> list[Patch]:
+    return [(candidate, "behind", lambda guard, campaign: guard.lag)]
+
+
 def ghost_release() -> list[Patch]:
     def release(mind: Any, message: Release) -> Any:
         return replace(mind, released=mind.vote.epoch)
@@ -248,6 +252,7 @@ WITNESS = Shape("1+1+witness", "synchronous", True, "postgresql", 1)
 SYNC3_DEGRADED = Shape("1+1+1", "synchronous", True, "postgresql", 1)
 
 DISK = ("crash_in_store", "crash_in_store", "crash_node", "crash_primary", "cut_pair", "cut_site")
+STORES = ("lose_a_record",)
 DELAYS = ("slow_link", "slow_link", "cut_one_way", "cut_pair", "cut_site")
 RESTARTS = ("restart_guard", "cut_one_way", "cut_site", "cut_pair", "restart_guard")
 LAGS = ("lag", "lag", "crash_primary", "lie_in_wait", "cut_pair", "cut_site", "crash_site")
@@ -270,7 +275,7 @@ MUTATIONS = (
         "a vote is on disk before it is answered",
         stored_after_answer,
         shape=WITNESS,
-        focus=DISK,
+        focus=STORES,
     ),
     Mutation("veto ignored", "nobody asks while somebody sees the primary live", veto_ignored, shape=PAIR, kind="deaf"),
     Mutation(
@@ -300,6 +305,7 @@ MUTATIONS = (
         "record not at a majority", "before it is relied on", record_not_at_majority, shape=SYNC3_DEGRADED, focus=LAGS
     ),
     Mutation("lag ignored", "no more is lost than allowed", lag_ignored, shape=ASYNC, focus=LAGS),
+    Mutation("lag of the stream only", "the time without it counts", left_behind, shape=ASYNC, focus=("leave_behind",)),
     Mutation("anybody releases", "only the holder gives its epoch up", ghost_release, focus=HANDOVERS),
 )
 

@@ -56,7 +56,7 @@ def member_of(name: str) -> Member:
 
 class Scenario:
     """Runs a seed. ``calm``: without faults, but with losses, delays and starved guards throughout. ``deaf``: one
-    follower no longer hears the primary's guard, and nothing else is wrong. ``shape`` and ``focus`` are drawn if not given."""
+    follower no longer hears the primary's guard, and nothing else is wrong. ``shape`` and ``focus`` may be drawn."""
 
     def __init__(
         self,

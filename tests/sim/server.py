@@ -51,7 +51,6 @@ class Server:
         self.desired: Desired | None = None
         self.reached: Desired | None = None
         self.drained_at = 0.0
-        self.last_live = -1.0
         self.dying = False
 
     # --- the server itself
@@ -227,7 +226,6 @@ class Server:
         live = state == "standby" and self.is_live()
         lag: float | None = None
         if live and self.stream is not None:
-            self.last_live = world.now
             source = world.nodes[self.stream.upstream].server.log
             lag = world.now - world.appended[source[len(self.log)][1]] if len(source) > len(self.log) else 0.0
         return Database(

@@ -231,7 +231,7 @@ class World(Checks):
         self.slow_links: dict[tuple[str, str], float] = {}
         self.doomed: set[str] = set()
         self.ambush: Callable[[], None] | None = None
-        self.ambush_after = 0
+        self.ambush_after, self.ambush_word = 0, ""
         self.count: Counter[str] = Counter()
         self.appended: dict[int, float] = {}
         self.last_value = 0
@@ -343,7 +343,7 @@ class World(Checks):
 
     def story(self, who: str, text: str) -> None:
         self.count_note(text)
-        if self.ambush is not None and who != "~":
+        if self.ambush is not None and who != "~" and self.ambush_word in text:
             self.ambush_after -= 1
             if self.ambush_after < 0:
                 strike, self.ambush = self.ambush, None

@@ -103,6 +103,7 @@ class Beat:
 
     ``settings_version``: of the membership that it was given; ``membership_version``: of the one in force in its vote,
     0 while a change of it is under way. ``refusal``: why it does not take over, when it should.
+    ``sync``: of a primary, what it waits for, with ``required`` 0 for nobody; of others, the record in their vote.
     ``saved``: where it keeps what it alone had, newest last. ``epoch`` and ``holder`` are of its vote; ``reign``: the
     newest epoch that it knows a primary to have reigned in.
     """

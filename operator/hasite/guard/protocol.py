@@ -17,7 +17,7 @@ from hasite.guard import candidate, holder
 from hasite.guard.ballot import Ballot
 from hasite.guard.goal import goal
 from hasite.guard.messages import Answer, Ask, Beat, Order, Release, Renew, Renewed, Superseded, Yield
-from hasite.guard.model import OPERATOR, Database, Desired, Settings, Vote
+from hasite.guard.model import OPERATOR, Database, Desired, Settings, SyncRecord, Vote
 from hasite.guard.state import (
     Event,
     Given,
@@ -299,7 +299,7 @@ def beat(turn: Turn) -> None:
         left,
         guard.desired.role,
         guard.database,
-        sync=guard.desired.sync if guard.reign else vote.sync,
+        sync=sync_said(guard),
         settings_version=guard.settings.membership.version,
         membership_version=vote.membership.version if vote.membership and vote.previous is None else 0,
         refusal=guard.refusal,
@@ -309,3 +309,10 @@ def beat(turn: Turn) -> None:
     lately = {name: heard for name, heard in guard.heard.items() if heard.at > horizon}
     turn.put(next_beat=now + guard.settings.timing.renew, heard=lately)
     turn.broadcast(message)
+
+
+def sync_said(guard: Guard) -> SyncRecord | None:
+    """Of a primary, what its server waits for; when that is nobody, its record, which says whether it should be so."""
+    if guard.reign is None:
+        return guard.ballot.vote.sync
+    return guard.desired.sync or (guard.reign.record if guard.desired.role == "primary" else None)
