@@ -263,7 +263,7 @@ def test_a_site_is_told_in_columns(server: Server) -> None:
     ("short", "heads"),
     [
         ("lbp", "NAME DOMAIN READY LOCATIONS LOAD-BALANCERS ADDRESSES AGE REASON"),
-        ("rdb", "NAME ENGINE TOPOLOGY PRIMARY MEMBERS READY AGE REASON"),
+        ("rdb", "NAME ENGINE TOPOLOGY PRIMARY MEMBERS LAG READY AGE REASON"),
     ],
 )
 def test_the_other_kinds_have_columns_too(server: Server, short: str, heads: str) -> None:
