@@ -57,10 +57,7 @@ sim: setup ## the guard's protocol: a million steps of simulated disasters (STEP
 	$(PY) -m tests.sim --steps $(STEPS)
 
 e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
-	@mkdir -p build; trap 'kill $$beside 2>/dev/null' EXIT; status=0; \
-	$(PY) -m pytest -q e2e/databases e2e/test_*.py >build/e2e-beside.log 2>&1 & beside=$$!; \
-	$(PY) -m pytest -q e2e/scenarios || status=$$?; \
-	wait $$beside || status=$$?; cat build/e2e-beside.log; exit $$status
+	$(PY) -m pytest -q e2e
 
 bench: warm ## the figures of docs/performance.md
 	$(PY) -m e2e.bench
