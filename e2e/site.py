@@ -158,6 +158,11 @@ class Stage:
                         await self.world.start_operator(name, **environ)
             await asyncio.sleep(0.5)
 
+    @property
+    def deployed(self) -> frozenset[str]:
+        """The operators that are started again whenever they end."""
+        return frozenset(self._deployed)
+
     def kill_operator(self, name: str) -> None:
         """By SIGKILL, for good."""
         self._deployed.pop(name, None)

@@ -75,6 +75,7 @@ async def nothing_is_left_over() -> AsyncIterator[None]:
     """After each module: nothing at the provider without an owner, and none of the calls that are never made."""
     yield
     for stage in packages.standing:
+        assert stage.deployed == {"operator"}, "each module leaves the one operator that it found"
         journal = stage.world.cloud.journal
         assert not [call for call in journal if call.method == "DELETE" and "tag_name" in call.query]
         assert not [v for v in stage.world.cloud.violations if v.kind == "destroy-by-tag"]

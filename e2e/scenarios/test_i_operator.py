@@ -77,6 +77,7 @@ async def test_a_standby_takes_over_from_a_killed_leader_and_fails_over(shop: St
         await shop.world.restore("new-york")
         await shop.until_ready(SHOP, 340)
     await shop.start_operator("operator")
+    shop.kill_operator("standby")
 
 
 async def test_a_second_leader_started_by_mistake_does_no_harm(shop: Stage) -> None:
