@@ -9,8 +9,6 @@ from e2e.scenarios.conftest import SHOP
 from e2e.site import Stage, eventually
 
 DOMAIN = "shop.example.com"
-HOLD_DOWN = 3.0
-"""Seconds, of the site; twice that after a relapse."""
 
 
 async def stays(stage: Stage, seconds: float, *addresses: str) -> None:
@@ -63,7 +61,7 @@ async def test_a_location_that_flaps_is_held_down_longer_each_time(shop: Stage) 
         await shop.world.restore("amsterdam")
         await eventually(lambda: shop.watcher.holds(DOMAIN, kept, flapping), 320, "it is published again", 0.05)
         out.append(time.monotonic() - started)
-    assert out[1] >= out[0] + HOLD_DOWN / 2, out  # both have the time for probes and DNS in them
+    assert out[1] >= out[0] * 1.5, out
     await shop.until_ready(SHOP, 200)
 
 
