@@ -201,16 +201,23 @@ class Databases:
 
         return (await eventually(written, within, "a write is acknowledged", 0.3))[1]
 
-    def _start(self, server: Server, output: Path) -> "subprocess.Popen[bytes]":
+    def _start(self, server: Server, output: Path, seconds: float) -> "subprocess.Popen[bytes]":
         number = output.stem.partition("-")[2]
-        argv = [sys.executable, "-m", "e2e.histories.client", self.engine, f"--number={number}", "--seconds=600"]
+        argv = [
+            sys.executable,
+            "-m",
+            "e2e.histories.client",
+            self.engine,
+            f"--number={number}",
+            f"--seconds={seconds:g}",
+        ]
         about = self._folder / f"server-{number}.json"
         about.write_text(json.dumps(asdict(server)))
         with output.open("wb") as out, about.open("rb") as into:
             return self.stage.world.run_at("client", argv, stdin=into, stdout=out, cwd=ROOT)
 
     @contextlib.asynccontextmanager
-    async def clients(self, number: int = 4, *, each: bool = True) -> AsyncIterator[History]:
+    async def clients(self, number: int = 4, *, each: bool = True, seconds: float = 600) -> AsyncIterator[History]:
         """Clients that follow the primary, and with ``each`` one more bound to every member, while the block runs.
 
         Afterwards all faults have to be over: then the lists are read, and the history is checked.
@@ -221,7 +228,7 @@ class Databases:
             servers += [await self.server(droplet) for droplet in (await self.members()).values()]
         await self.prepare()
         files = [self._folder / f"client-{next(self._numbers)}.jsonl" for _ in servers]
-        processes = [self._start(server, output) for server, output in zip(servers, files, strict=True)]
+        processes = [self._start(server, output, seconds) for server, output in zip(servers, files, strict=True)]
         try:
             await eventually(lambda: files[0].stat().st_size > 0, 20, "the first operation", 0.1)
             yield history

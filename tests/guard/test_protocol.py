@@ -97,6 +97,14 @@ def test_nobody_asks_while_the_stream_is_live() -> None:
     assert not sent(out, Ask)
 
 
+def test_a_stream_from_one_that_says_it_does_not_reign_is_no_sign_of_life() -> None:
+    live = replace(STANDBY, upstream="a1", streaming=True)
+    guard, _ = protocol.step(follower(), Observed(live, None), 0.2)
+    guard, _ = hear(guard, beat(lease=0.0, state="standby"), LATER - 0.1)
+    _, out = protocol.step(guard, Tick(), LATER)
+    assert sent(out, Ask)
+
+
 def test_one_objection_ends_a_trial() -> None:
     guard, out = protocol.step(follower(), Tick(), LATER)
     (trial,) = sent(out, Ask, "operator")

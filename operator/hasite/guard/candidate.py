@@ -25,10 +25,16 @@ def alive(guard: Guard, asker: str, now: float) -> str:
             return f"{name} reigns and said so {now - heard.at:.1f} s ago"
     if guard.reign is not None and guard.reign.throned:
         return f"{guard.name} reigns"
-    database = guard.database
-    if database.streaming and database.upstream and database.upstream != asker:
-        return f"{guard.name} receives from {database.upstream}"
+    upstream = guard.database.upstream
+    if guard.database.streaming and upstream and upstream != asker and not denies(guard, upstream, now):
+        return f"{guard.name} receives from {upstream}"
     return ""
+
+
+def denies(guard: Guard, name: str, now: float) -> bool:
+    """Whether this peer said not long ago that it does not reign: its server may be a standby that others receive."""
+    heard = guard.heard.get(name)
+    return heard is not None and heard.at > now - guard.settings.timing.ttl / 2 and heard.beat.lease_left <= 0
 
 
 def is_frozen(guard: Guard) -> bool:

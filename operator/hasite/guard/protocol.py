@@ -202,7 +202,9 @@ def unfollow(turn: Turn) -> None:
     """A primary that neither renews nor streams nor says that it lives is followed no more, so that this member's
     server can start by itself: it may be what the next election waits for."""
     guard = turn.guard
-    if guard.followed is None or guard.database.streaming:
+    if guard.followed is None:
+        return
+    if guard.database.streaming and not candidate.denies(guard, guard.followed, turn.now):
         return
     heard = guard.heard.get(guard.followed)
     spoke = heard is not None and turn.now < heard.at + guard.settings.timing.ttl and heard.beat.lease_left > 0
