@@ -57,7 +57,7 @@ sim: setup ## the guard's protocol: a million steps of simulated disasters (STEP
 	$(PY) -m tests.sim --steps $(STEPS)
 
 e2e: warm ## scenarios in the local world: real API server, machines, HAProxy, DNS
-	$(PY) -m pytest -q e2e
+	$(PY) -m pytest -q -n 2 --dist loadgroup --durations 30 e2e
 
 bench: warm ## the figures of docs/performance.md
 	$(PY) -m e2e.bench

@@ -1,5 +1,6 @@
 """What the scenarios measured: printed, and kept in build/e2e-figures.json for the documentation."""
 
+import fcntl
 import json
 import time
 from pathlib import Path
@@ -17,6 +18,10 @@ def record(name: str, seconds: float, bound: float | None = None) -> None:
 def note(name: str, value: object) -> None:
     """Keeps any figure under its name; a later one of that name replaces it."""
     PATH.parent.mkdir(exist_ok=True)
-    figures = json.loads(PATH.read_text()) if PATH.exists() else {}
-    figures[name] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "value": value}
-    PATH.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    with PATH.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # suites run side by side
+        file.seek(0)
+        figures = json.loads(file.read() or "{}")
+        figures[name] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "value": value}
+        file.truncate(0)
+        file.write(json.dumps(figures, indent=2, sort_keys=True) + "\n")
