@@ -1,5 +1,6 @@
 """What the reconcilers share: credentials, sight of droplets, reporting, giving up."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -79,6 +80,15 @@ def is_busy(records: Sequence[DropletRecord], resource: Owning) -> bool:
         resource.deleting
         or resource.status.observed_generation != resource.generation
         or any(r.droplet_id is None or r.public_ipv4 is None or r.released_since is not None for r in records)
+    )
+
+
+async def look_at_account(
+    services: Services, account: Account, records: Sequence[DropletRecord], droplets_age: float, age: float
+) -> tuple[Sight, Sequence[Firewall] | Unknown]:
+    """Droplets and firewalls side by side: a provider that is silent is waited for once. Ages: oldest, in seconds."""
+    return await asyncio.gather(
+        look_at_droplets(services, account, records, droplets_age), look_at_firewalls(account, age)
     )
 
 

@@ -34,8 +34,7 @@ from hasite.reconcilers.base import (
     RESTING_AGE,
     RESTING_DROPLETS_AGE,
     is_busy,
-    look_at_droplets,
-    look_at_firewalls,
+    look_at_account,
     observed_waits,
     overdue,
     planned,
@@ -205,12 +204,13 @@ class DatabaseReconciler(OwningReconciler[ReplicatedDatabase]):
         troubled = self._troubles.droplets_age(database.uid, silent, now)
         age = BUSY_AGE if busy else min(troubled, RESTING_DROPLETS_AGE)
         versions = _versions(database, known.authority, now)
+        sight, firewalls = await look_at_account(services, account, records, age, BUSY_AGE if busy else RESTING_AGE)
         return DatabaseWorld(
             now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(services, account, records, age),
+            sight=sight,
             machines={r.name: self._machine(r.name, now) for r in records},
-            firewalls=await look_at_firewalls(account, BUSY_AGE if busy else RESTING_AGE),
+            firewalls=firewalls,
             beats=beats,
             versions=versions,
             declaration=_digest(known),

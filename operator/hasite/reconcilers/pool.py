@@ -1,5 +1,6 @@
 """LoadBalancerPool: observe → plan → apply → report."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,8 +23,7 @@ from hasite.reconcilers.base import (
     RESTING_AGE,
     deleted_at,
     is_busy,
-    look_at_droplets,
-    look_at_firewalls,
+    look_at_account,
     observed_waits,
     overdue,
     planned,
@@ -132,15 +132,19 @@ class PoolReconciler(OwningReconciler[LoadBalancerPool]):
         silent = {name for name, view in machines.items() if not isinstance(view, MachineView)}
         down = {address for address, probe in probes.items() if probe.up is False}
         droplets_age = self._troubles.droplets_age(pool.uid, frozenset(silent | down), now)
+        (sight, firewalls), zones = await asyncio.gather(
+            look_at_account(services, account, records, BUSY_AGE if busy else droplets_age, age),
+            _zones(account, age),
+        )
         world = PoolWorld(
             now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(services, account, records, BUSY_AGE if busy else droplets_age),
+            sight=sight,
             machines=machines,
             probes=probes,
             rendered=rendered,
-            firewalls=await look_at_firewalls(account, age),
-            zones=await _zones(account, age),
+            firewalls=firewalls,
+            zones=zones,
             answers={},
             rejected={
                 name: r.words

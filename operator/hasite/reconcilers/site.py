@@ -16,8 +16,7 @@ from hasite.reconcilers.base import (
     BUSY_AGE,
     RESTING_AGE,
     is_busy,
-    look_at_droplets,
-    look_at_firewalls,
+    look_at_account,
     observed_waits,
     overdue,
     planned,
@@ -121,13 +120,14 @@ class SiteReconciler(OwningReconciler[HASite]):
         sick = frozenset(s.name for s in pool.status.servers if not s.healthy) if pool else frozenset()
         now = services.clock()
         droplets_age = self._troubles.droplets_age(site.uid, sick, now)
+        sight, firewalls = await look_at_account(services, account, records, BUSY_AGE if busy else droplets_age, age)
         followed = [r.name for r in records if way is not None or not (r.pinned and r.served)]
         return SiteWorld(
             now=now,
             identity=services.leadership.identity,
-            sight=await look_at_droplets(services, account, records, BUSY_AGE if busy else droplets_age),
+            sight=sight,
             machines={name: services.watch.machine(name) for name in followed},
-            firewalls=await look_at_firewalls(account, age),
+            firewalls=firewalls,
             pool=pool,
             operator_cidrs=services.operator_cidrs,
             user_data_error=validate_user_data(site.spec.app.user_data) if site.spec.app.user_data else None,
