@@ -94,6 +94,10 @@ class Databases:
         found = json.loads(await self.stage.kubectl("get", "rdb", self.name, "-o", "json"))
         return dict(found.get("status", {}))
 
+    async def generation(self) -> int:
+        """Of the spec."""
+        return int(await self.stage.kubectl("get", "rdb", self.name, "-o", "jsonpath={.metadata.generation}"))
+
     async def condition(self, kind: str) -> Object:
         """One condition."""
         conditions = (await self.status()).get("conditions", ())
@@ -153,8 +157,12 @@ class Databases:
         return found[0]
 
     async def sql(self, droplet: Droplet, text: str) -> str:
-        """What PostgreSQL on a member answers to its own superuser."""
-        return await self.stage.on(droplet, "runuser", "-u", "postgres", "--", "psql", "-XAtq", text=text)
+        """What the server on a member answers to its own superuser."""
+        words = {
+            "postgresql": ("runuser", "-u", "postgres", "--", "psql", "-XAtq"),
+            "mariadb": ("mariadb", "--skip-column-names", "--batch"),
+        }
+        return await self.stage.on(droplet, *words[self.engine], text=text)
 
     # -- clients ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ PACKAGES=(
     haproxy openssh-server                            # contract tests of the fast suite
     buildah                                           # the container image
     postgresql mariadb-server mariadb-backup          # drivers of databases
+    pgbackrest rclone zstd                            # their backups
 )
 SERVICES=(knot haproxy ssh postgresql mariadb)
 POLICY=/usr/sbin/policy-rc.d

@@ -22,7 +22,7 @@ _Object = tuple[str, str, str]
 @dataclass(frozen=True)
 class MemberFigures:
     """``role``: what its server is; ``unknown`` while its guard is not heard. A lag that is not known has no series.
-    ``saved``: copies of what it alone had."""
+    ``saved``: copies of what it alone had. ``conflict``: of a ring's member, whether it has stopped at one."""
 
     name: str
     location: str
@@ -30,13 +30,15 @@ class MemberFigures:
     lag_bytes: int | None = None
     lag_seconds: float | None = None
     saved: int = 0
+    conflict: bool | None = None
 
 
 @dataclass(frozen=True)
 class DatabaseFigures:
     """One database now. Counts are since this process began to look. ``lease_left``: of the primary, 0 without one.
     ``synchronous``: standbys that a write waits for; None: not known. ``failover_seconds``: of the latest.
-    ``votes``: by the question (vote, trial) and the answer (granted, refused)."""
+    ``votes``: by the question (vote, trial) and the answer (granted, refused). ``backup_age``: seconds since the newest
+    good backup was begun; None: there is none."""
 
     epoch: int
     primary: str
@@ -50,6 +52,8 @@ class DatabaseFigures:
     failover_seconds: float | None = None
     switchovers: int = 0
     votes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    backup_age: float | None = None
+    backup_bytes: int | None = None
 
 
 class Metrics:
@@ -205,6 +209,8 @@ def _of_databases(seen: _Seen) -> Iterator[Metric]:
         "From the first beat of the old primary that was missing to the first one of the new primary.",
         lambda f: f.failover_seconds,
     )
+    yield gauge("backup_age_seconds", "Since the newest good backup was begun.", lambda f: f.backup_age)
+    yield gauge("backup_size_bytes", "Of the newest good backup, as it is kept.", lambda f: f.backup_bytes)
     primary = GaugeMetricFamily("hasite_database_primary_info", "Who takes writes.", labels=(*_ONE, "member"))
     votes = CounterMetricFamily(
         "hasite_database_votes",
@@ -227,16 +233,21 @@ def _of_members(seen: _Seen) -> Iterator[Metric]:
     saved = GaugeMetricFamily(
         "hasite_database_member_saved", "Copies of what this member alone had as a primary.", labels=_MEMBER
     )
+    conflict = GaugeMetricFamily(
+        "hasite_database_member_conflict", "Of a ring: 1 when what others wrote can't be applied.", labels=_MEMBER
+    )
     for of, figures in seen.items():
         for member in figures.members:
             labels = (*of, member.name, member.location)
             role.add_metric((*labels, member.role), 1)
             saved.add_metric(labels, member.saved)
+            if member.conflict is not None:
+                conflict.add_metric(labels, member.conflict)
             if member.lag_bytes is not None:
                 size.add_metric(labels, member.lag_bytes)
             if member.lag_seconds is not None:
                 time.add_metric(labels, member.lag_seconds)
-    yield from (role, size, time, saved)
+    yield from (role, size, time, saved, conflict)
 
 
 def _remove(metric: MetricWrapperBase, *labels: str) -> None:

@@ -236,13 +236,74 @@ def packaged(engine: str, version: str, **changes: Any) -> dict[str, Any]:
     return {"engine": engine, "version": version, "image": GONE, "installation": GONE, **changes}
 
 
+BUCKET: Final = {
+    "endpoint": "https://store.example.com",
+    "bucket": "shop-backups",
+    "region": "us-east-1",
+    "prefix": "hasite",
+    "credentialsRef": {"name": "store"},
+}
+FROM: Final = {"target": {"s3": BUCKET}, "name": "orders"}
+RESTORED: Final = {"fromBackup": FROM}
+SCHEDULES_REFUSED: Final = (
+    "60 3 * * *",
+    "0 24 * * *",
+    "0 3 32 * *",
+    "0 3 * 13 *",
+    "0 3 * * 8",
+    "0 3 * * mon",
+    "@daily",
+)
+TARGET: Final = [
+    Case("", "give s3 or path", {"path": "/mnt/backups"}, {}),
+    Case("path", "pattern", "/mnt/back-ups/a.b", "/mnt/../etc"),
+    Case("path", "maxLength", "/" + "a" * 199, "/" + "a" * 200),
+    Case("s3.endpoint", "required", "https://store.example.com", GONE),
+    Case("s3.endpoint", "pattern", "https://10.0.0.1:9000", "http://store.example.com"),
+    Case("s3.endpoint", "maxLength", "https://" + "a" * 247, "https://" + "a" * 248),
+    Case("s3.bucket", "required", "shop-backups", GONE),
+    Case("s3.bucket", "pattern", "shop.backups-2", "Shop/../x"),
+    Case("s3.bucket", "maxLength", "a" * 63, "a" * 64),
+    Case("s3.region", "pattern", "eu-central-1", "eu central"),
+    Case("s3.region", "maxLength", "a" * 40, "a" * 41),
+    Case("s3.prefix", "pattern", "hasite/shop_1", "../shop"),
+    Case("s3.prefix", "maxLength", "a" * 200, "a" * 201),
+    *under("s3", reference("credentialsRef")),
+]
+BACKUP: Final = [
+    Case("backup.schedule", "required", "0 3 * * *", GONE),
+    *[Case("backup.schedule", "pattern", "*/15,7 0-5/2 1,15 * 7", refused) for refused in SCHEDULES_REFUSED],
+    Case("backup.schedule", "maxLength", "1 2 3 4 5" + ",5" * 45, "1 2 3 4 5" + ",5" * 46),
+    *number("backup.retention", 1, 100),
+    Case("backup.target", "required", {"s3": BUCKET}, GONE),
+    *under("backup.target", TARGET),
+    Case("bootstrap", "this field is immutable", RESTORED, {"fromBackup": {**FROM, "name": "b"}}, before=RESTORED),
+    Case("", "bootstrap is immutable", {}, {"bootstrap": GONE}, before={}),
+    Case("bootstrap.fromBackup", "required", FROM, GONE),
+    Case("bootstrap.fromBackup.target", "required", {"s3": BUCKET}, GONE),
+    *under("bootstrap.fromBackup.target", TARGET),
+    Case("bootstrap.fromBackup.name", "required", "orders", GONE),
+    Case("bootstrap.fromBackup.name", "pattern", "orders.eu-1a2b3c4d", "orders; --"),
+    Case("bootstrap.fromBackup.name", "maxLength", "a" * 63, "a" * 254),
+    Case("bootstrap.fromBackup.backup", "pattern", "20261124-030000F_20261125-030000I", "../x"),
+    Case("bootstrap.fromBackup.backup", "maxLength", "a" * 64, "a" * 65),
+    Case("bootstrap.fromBackup.pointInTime", "pattern", "2026-11-24T13:00:00.25Z", "yesterday"),
+    Case("bootstrap.fromBackup.pointInTime", "maxLength", "2026-11-24T13:00:00Z", "2026-11-24T13:00:00.1234567890Z"),
+    Case(
+        "",
+        "pointInTime is for postgresql",
+        {"engine": "mariadb"},
+        {"engine": "mariadb", "bootstrap": {"fromBackup": {**FROM, "pointInTime": "2026-11-24T13:00:00Z"}}},
+    ),
+]
 DATABASE: Final = [
     *CREDENTIALS,
     *LOCATIONS,
+    *BACKUP,
     *number("locations[0].members", 1, 5),
-    Case("engine", "required", "mysql", GONE),
+    Case("engine", "required", "mariadb", GONE),
     Case("engine", "enum", "mariadb", "oracle"),
-    Case("engine", "this field is immutable", "mysql", "mariadb", before="mysql"),
+    Case("engine", "this field is immutable", "postgresql", "mariadb", before="postgresql"),
     Case("version", "required", "17", GONE),
     Case("version", "pattern", "10.11", "latest"),
     Case("version", "maxLength", "12345678", "123456789"),
@@ -278,6 +339,7 @@ DATABASE: Final = [
         [{"name": f"d{n}", "owner": "owner"} for n in range(51)],
     ),
     Case("databases", "duplicate", [{"name": "d", "owner": "owner"}], [{"name": "d", "owner": "owner"}] * 2),
+    Case("databases[0].name", "this database's name is kept for the system", "sys_2", "sys"),
     Case("databases[0].name", "required", "d", GONE),
     Case("databases[0].name", "pattern", "shop_2", "shop-2"),
     Case("databases[0].name", "maxLength", "d" * 63, "d" * 64),
@@ -302,6 +364,13 @@ DATABASE: Final = [
     Case("parameters{work_mem}", "maxLength", "1" * 256, "1" * 257),
     Case("primaryLocation", "pattern", "a", "A"),
     Case("primaryLocation", "maxLength", "b", "a" * 21),
+    Case(
+        "witness",
+        "a location's region is immutable: name another location",
+        {"location": "d", "region": "lon1"},
+        {"location": "c", "region": "lon1"},
+        before={"location": "c", "region": "fra1"},
+    ),
     Case("witness.location", "required", "c", GONE),
     Case("witness.location", "pattern", "third-one", "third one"),
     Case("witness.location", "maxLength", "c" * 20, "c" * 21),
@@ -312,14 +381,36 @@ DATABASE: Final = [
     Case(
         "",
         "PrimaryPrimary is for mysql and mariadb",
-        {"engine": "mysql", "topology": "PrimaryPrimary"},
-        {"engine": "postgresql", "topology": "PrimaryPrimary"},
+        {"engine": "mariadb", "topology": "PrimaryPrimary", "durability": "asynchronous"},
+        {"engine": "postgresql", "topology": "PrimaryPrimary", "durability": "asynchronous"},
+    ),
+    Case(
+        "",
+        "PrimaryPrimary needs durability asynchronous: no member waits for another before it acknowledges a write",
+        {"engine": "mariadb", "topology": "PrimaryPrimary", "durability": "asynchronous"},
+        {"engine": "mariadb", "topology": "PrimaryPrimary", "durability": "synchronous"},
+    ),
+    Case(
+        "",
+        "PrimaryPrimary: at most 8 members in all",
+        {
+            "engine": "mariadb",
+            "topology": "PrimaryPrimary",
+            "durability": "asynchronous",
+            "locations": placed(members=4),
+        },
+        {
+            "engine": "mariadb",
+            "topology": "PrimaryPrimary",
+            "durability": "asynchronous",
+            "locations": placed(members=5),
+        },
     ),
     Case(
         "",
         "writeRouting local needs topology PrimaryPrimary",
-        {"engine": "mysql", "topology": "PrimaryPrimary", "writeRouting": "local"},
-        {"engine": "mysql", "topology": "PrimaryReplica", "writeRouting": "local"},
+        {"engine": "mariadb", "topology": "PrimaryPrimary", "durability": "asynchronous", "writeRouting": "local"},
+        {"engine": "mariadb", "topology": "PrimaryReplica", "writeRouting": "local"},
     ),
     Case("", "primaryLocation must be one of locations", {"primaryLocation": "b"}, {"primaryLocation": "c"}),
     Case(
@@ -372,6 +463,8 @@ _DATABASE: Final[dict[str, Any]] = _spec(
     image="debian-13-x64",
     installation={"sources": [APT_LINE], "keys": ["mQ=="], "pins": [PIN]},
     witness={"location": "c", "region": "fra1"},
+    backup={"schedule": "0 3 * * *", "target": {"s3": {**BUCKET, "credentialsRef": {"name": "store"}}}},
+    bootstrap=RESTORED,
 )
 BASE: Final[Mapping[str, dict[str, Any]]] = {
     "HASite": _spec(domain="shop.example.com", app=_APP, database=_USE, dns={}),

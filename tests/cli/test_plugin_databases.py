@@ -138,6 +138,7 @@ async def test_a_person_can_accept_that_data_are_lost() -> None:
         ({}, ("switchover", "shop", "--location", "new-york"), "at new-york already"),
         ({"primary": ""}, ("switchover", "shop", "--location", "amsterdam"), "no primary that could hand over"),
         ({"epoch": 0, "primary": ""}, ("promote", "shop", "--location", "amsterdam"), "never had one"),
+        ({}, ("promote", "shop", "--location", "amsterdam", "--accept-data-loss"), "takes writes"),
         ({}, ("promote", "lbp/shop", "--location", "amsterdam"), "is no database"),
         ({}, ("promote", "other", "--location", "amsterdam"), "not found"),
     ],

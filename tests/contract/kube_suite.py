@@ -230,6 +230,17 @@ class KubeSuite:
         live = await kube.get(LoadBalancerPool, user.namespace, "shop")
         assert live is not None and (live.status.published, live.generation) == ("192.0.2.1", 2)
 
+    async def test_apply_takes_away_the_owner_that_it_set_and_sets_no_more(self, kube: Kube, user: User) -> None:
+        owner = (await user.create(site(user.namespace)))["metadata"]
+        reference = {"apiVersion": API_VERSION, "kind": "HASite", "name": owner["name"], "uid": owner["uid"]}
+        free = {**secret(user.namespace, "kept"), "data": {"word": "eA=="}}
+        free.pop("stringData", None)
+        await kube.create_secret(free)
+        bound = await kube.apply({**free, "metadata": {**free["metadata"], "ownerReferences": [reference]}})
+        assert [each["uid"] for each in bound["metadata"]["ownerReferences"]] == [owner["uid"]]
+        assert not (await kube.apply(free))["metadata"].get("ownerReferences")
+        assert await kube.secret(user.namespace, "kept") == {"word": b"x"}
+
     async def test_apply_refuses_a_kind_that_the_api_server_does_not_have(self, kube: Kube, user: User) -> None:
         metadata = {"name": "x", "namespace": user.namespace}
         with pytest.raises(Permanent):

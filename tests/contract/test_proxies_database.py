@@ -47,6 +47,26 @@ async def test_connections_go_to_the_primary_and_on_the_next_port_to_replicas(la
 
 
 @needs_root
+async def test_of_several_that_take_writes_the_near_one_is_led_to_and_others_only_while_it_is_not_there(
+    lab: DatabaseLab,
+) -> None:
+    lab.a.role, lab.b.role = "primary", "primary"
+    near = replace(lab.model(), members=(DatabaseMember("a", lab.a.host), DatabaseMember("b", lab.b.host, backup=True)))
+    await lab.proxy.equip(lab.local, ENVIRONMENT)
+    assert await lab.proxy.deliver(lab.local, lab.proxy.render(near), ("lease", 1)) == Delivered()
+    await eventually(lambda: lab.leads("a"))
+    assert {(await lab.connect()).leads_to for _ in range(10)} == {"a"}
+    old = await lab.connect()
+    lab.a.role = ""
+    assert await old.cut() < SOON
+    await eventually(lambda: lab.leads("b"), SOON)
+    away = await lab.connect()
+    lab.a.role = "primary"
+    await eventually(lambda: lab.leads("a"), 2 * SOON)
+    assert await away.cut() < SOON, "it goes home"
+
+
+@needs_root
 async def test_old_connections_are_cut_and_new_ones_led_elsewhere_when_the_primary_changes(lab: DatabaseLab) -> None:
     await serving(lab)
     old, reading = await lab.connect(), await lab.connect(1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -176,6 +176,7 @@ class Lab:
     nodes: dict[str, Node] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     small: Mapping[str, str] = field(default_factory=lambda: SMALL)
+    topology: Literal["PrimaryReplica", "PrimaryPrimary"] = "PrimaryReplica"
 
     def __post_init__(self) -> None:
         self.root.chmod(0o755)
@@ -189,8 +190,8 @@ class Lab:
             name=name,
             engine="mariadb" if self.engine == "mariadb" else "mysql",
             version="",
-            topology="PrimaryReplica",
-            durability="synchronous",
+            topology=self.topology,
+            durability="synchronous" if self.topology == "PrimaryReplica" else "asynchronous",
             degraded_writes=False,
             maximum_lag=5.0,
             membership=Membership(1, members, tuple(member.name for member in members)),
@@ -247,8 +248,10 @@ def primary(epoch: int, *eligible: str, required: int = 0, version: int = 1, cre
     return Desired("primary", epoch, sync=SyncRecord(epoch, version, frozenset(eligible), required), create=create)
 
 
-def standby(epoch: int, upstream: str | None) -> Desired:
-    return Desired("standby", epoch, upstream)
+def standby(epoch: int, upstream: str | None, *eligible: str) -> Desired:
+    """``eligible``: who acknowledges, by the primary's word; without any, this member does not."""
+    sync = SyncRecord(epoch, 1, frozenset(eligible), 1) if eligible else None
+    return Desired("standby", epoch, upstream, sync)
 
 
 def available(path: str) -> bool:

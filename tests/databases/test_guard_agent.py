@@ -121,6 +121,19 @@ def test_a_guard_that_is_killed_and_restarted_costs_no_data(cluster: Cluster) ->
     assert [value for value in done if value not in heir.history()] == []
 
 
+def test_a_guard_that_is_asked_to_end_hands_over_first(cluster: Cluster) -> None:
+    primary = settle(cluster)
+    done = [value for value in map(str, range(20)) if primary.write(value).startswith("OK")]
+    assert primary.guard is not None
+    primary.guard.terminate()
+    heir, _ = accepted(cluster, "after", but=primary.name)
+    assert primary.guard.wait(20) == 0
+    assert f"hands over to {heir.name}" in primary.log()
+    assert "lease is over" not in primary.log()
+    assert not primary.server()
+    assert [value for value in done if value not in heir.history()] == []
+
+
 def test_a_guard_whose_vote_is_damaged_does_not_vote(cluster: Cluster) -> None:
     primary = settle(cluster)
     other = next(node for node in cluster.nodes.values() if node is not primary)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from hasite.guard.engines.base import EngineError, Layout
 from hasite.guard.engines.mariadb import MariaDB
 from hasite.guard.engines.mysqlcommon import Place
 from hasite.guard.engines.mysqlcommon_driver import Driver
-from hasite.guard.engines.mysqlcommon_sql import NotAnswering, SqlError
+from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering, SqlError
 from hasite.guard.model import Database, Desired, Settings
 
 from tests.databases.mysql_lab import Authority, Lab, Node, ProcessService, available, primary, standby, until
@@ -72,12 +73,12 @@ async def lab(template: Path) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 async def pair(lab: Lab, template: Path) -> tuple[Node, Node]:
-    """alpha is primary of epoch 1, beta its standby, both running, without synchronous acknowledgement."""
+    """alpha is primary of epoch 1, beta its standby, both running. beta answers, alpha does not wait."""
     alpha, beta = await lab.add("alpha", "beta")
     for node in (alpha, beta):
         await revive(node, template)
     await alpha.reach(primary(1, "alpha"))
-    await beta.reach(standby(1, "alpha"), alpha)
+    await beta.reach(standby(1, "alpha", "alpha", "beta"), alpha)
     await streaming(beta)
     return alpha, beta
 
@@ -188,7 +189,7 @@ async def test_a_synchronous_write_waits_for_a_standby_and_returns_when_one_has_
     await beta.reach(Desired("frozen", 1))
     waiting = write(alpha, 4, 30.0)
     assert (await asyncio.wait([waiting], timeout=1.0))[1], "it was acknowledged although no standby had it"
-    await beta.reach(standby(1, "alpha"), alpha)
+    await beta.reach(standby(1, "alpha", "alpha", "beta"), alpha)
     await waiting
     await has(beta, 4)
 
@@ -203,6 +204,26 @@ async def test_a_standby_that_is_not_eligible_acknowledges_nothing(pair: tuple[N
     assert (await asyncio.wait([waiting], timeout=1.0))[1]
     await has(beta, 3)
     await beta.reach(Desired("standby", 1, "alpha", sync=SYNC.sync), alpha)
+    await watched(alpha, waiting)
+
+
+async def test_a_standby_of_a_primary_that_waits_for_nobody_acknowledges_nothing(pair: tuple[Node, Node]) -> None:
+    """It could be the next that the server waits for, whoever is meant."""
+    alpha, beta = pair
+    degraded = primary(1, "alpha", required=0)
+    await alpha.reach(degraded)
+    silent = await beta.reach(Desired("standby", 1, "alpha", sync=degraded.sync), alpha)
+    assert not silent.acknowledging
+
+    async def receives() -> bool:
+        return (await alpha.driver.observe()).receivers == {"beta"}
+
+    await until(receives)
+    await alpha.reach(primary(1, "alpha", "gamma", required=1, version=2))
+    waiting = write(alpha, 3, 30.0)
+    assert (await asyncio.wait([waiting], timeout=1.0))[1], "acknowledged by one that is not eligible"
+    answering = await beta.reach(standby(1, "alpha", "alpha", "beta"), alpha)
+    assert answering.acknowledging
     await watched(alpha, waiting)
 
 
@@ -290,7 +311,7 @@ async def test_a_standby_turns_to_a_new_primary_without_a_copy(lab: Lab, templat
     alpha.driver.kill()
     await beta.reach(primary(2, "beta", "gamma", required=1))
     began = time.monotonic()
-    await gamma.reach(standby(2, "beta"), beta)
+    await gamma.reach(standby(2, "beta", "beta", "gamma"), beta)
     assert time.monotonic() - began < 2.0
     await write(beta, 4)
     await has(gamma, 4)
@@ -344,6 +365,22 @@ async def test_what_a_killed_standby_had_received_but_not_applied_is_not_lost(pa
     await alpha.reach(standby(2, "beta"), beta)
     await streaming(alpha)
     assert not saved(alpha)
+
+
+async def test_a_large_row_that_was_received_but_not_applied_is_not_lost(pair: tuple[Node, Node]) -> None:
+    """As a statement it is longer than the server takes by default."""
+    alpha, beta = pair
+    usual = await beta.values("SELECT @@global.max_allowed_packet")
+    await alpha.ask("CREATE TABLE shop.big (id INT PRIMARY KEY, b LONGBLOB)")
+    await alpha.reach(SYNC)
+    await beta.ask("STOP SLAVE SQL_THREAD")
+    await alpha.ask("INSERT INTO shop.big VALUES (1, REPEAT('x', 14000000))", 30.0)
+    alpha.driver.kill()
+    beta.driver.kill()
+    frozen = await beta.reach(Desired("frozen", 1))
+    assert frozen.drained
+    assert await beta.values("SELECT LENGTH(b) FROM shop.big") == [14000000]
+    assert await beta.values("SELECT @@global.max_allowed_packet") == usual
 
 
 async def test_a_kill_takes_a_moment_even_while_it_writes(pair: tuple[Node, Node]) -> None:
@@ -480,6 +517,38 @@ async def test_the_users_settings_reach_the_server_and_those_that_are_denied_do_
     await alpha.reach(standby(1, None))
     found = await alpha.ask("SELECT @@global.read_only AS r, @@global.sync_binlog AS s, @@global.sort_buffer_size AS b")
     assert found == [{"r": 1, "s": 1, "b": 1048576}]
+
+
+async def test_a_renewed_certificate_is_shown_to_who_connects_from_then_on(
+    lab: Lab, pair: tuple[Node, Node], tmp_path: Path
+) -> None:
+    alpha, beta = pair
+    lab.authority.issue(alpha.layout.tls, "alpha", alpha.member.address)
+    await alpha.reach(primary(1, "alpha"))
+    assert await asyncio.to_thread(shown, alpha) == (alpha.layout.tls / "cert.pem").read_text()
+    (alpha.layout.tls / "key.pem").rename(tmp_path / "key.pem")
+    lab.authority.issue(alpha.layout.tls, "alpha", alpha.member.address)
+    whole = (alpha.layout.tls / "key.pem").read_bytes()
+    (alpha.layout.tls / "key.pem").write_bytes((tmp_path / "key.pem").read_bytes())  # it comes a moment later
+    await alpha.reach(primary(1, "alpha"))
+    assert (await asyncio.to_thread(shown, alpha)).startswith("-----BEGIN"), "the old one is in force"
+    (alpha.layout.tls / "key.pem").write_bytes(whole)
+    await alpha.reach(primary(1, "alpha"))
+    assert await asyncio.to_thread(shown, alpha) == (alpha.layout.tls / "cert.pem").read_text()
+    await beta.reach(Desired("frozen", 1))
+    await beta.reach(standby(1, "alpha"), alpha)
+    await streaming(beta)
+
+
+def shown(node: Node) -> str:
+    """The certificate that the server shows."""
+    where = {"host": node.member.address, "port": node.place.port, "user": "app", "password": "secret"}
+    connection = Connection({**where, "ssl_ca": str(node.layout.tls / "ca.pem")})
+    try:
+        assert isinstance(connection.socket, ssl.SSLSocket)
+        return ssl.DER_cert_to_PEM_cert(connection.socket.getpeercert(binary_form=True) or b"")
+    finally:
+        connection.close()
 
 
 async def test_an_application_without_tls_is_refused(pair: tuple[Node, Node]) -> None:

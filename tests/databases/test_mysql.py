@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from hasite.guard.engines.base import Layout
 from hasite.guard.engines.mysql import MySQL
-from hasite.guard.engines.mysqlcommon import Place
+from hasite.guard.engines.mysqlcommon import REPLICATION_USER, Place
 from hasite.guard.engines.mysqlcommon_driver import Driver
-from hasite.guard.engines.mysqlcommon_sql import NotAnswering
+from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering
 from hasite.guard.model import Database, Desired, Settings
 
 from tests.databases.mysql_lab import (
     SMALL,
+    Authority,
     Lab,
     Node,
     ProcessService,
@@ -72,7 +73,7 @@ def template() -> Iterator[Path]:
 
 @pytest.fixture
 async def pair(template: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """alpha is primary of epoch 1, beta its standby, both running, without synchronous acknowledgement."""
+    """alpha is primary of epoch 1, beta its standby, both running. beta answers, alpha does not wait."""
     lab = Lab("mysql", make, small=OPTIONS)
     try:
         alpha, beta = await lab.add("alpha", "beta")
@@ -80,7 +81,7 @@ async def pair(template: Path) -> AsyncIterator[tuple[Node, Node]]:
             data = template / node.member.name / "data"
             await asyncio.to_thread(subprocess.run, ["cp", "-a", str(data), str(node.layout.data)], check=True)
         await alpha.reach(primary(1, "alpha"), seconds=PATIENCE)
-        await beta.reach(standby(1, "alpha"), alpha, seconds=PATIENCE)
+        await beta.reach(standby(1, "alpha", "alpha", "beta"), alpha, seconds=PATIENCE)
         await streaming(beta)
         yield alpha, beta
     finally:
@@ -128,7 +129,7 @@ async def test_a_synchronous_write_waits_for_a_standby_and_returns_when_one_has_
     await beta.reach(Desired("frozen", 1))
     waiting = write(alpha, 4, 30.0)
     assert (await asyncio.wait([waiting], timeout=1.0))[1], "it was acknowledged although no standby had it"
-    await beta.reach(standby(1, "alpha"), alpha)
+    await beta.reach(standby(1, "alpha", "alpha", "beta"), alpha)
     await waiting
     await has(beta, 4)
 
@@ -210,3 +211,14 @@ async def test_a_clean_stop_leaves_nothing_that_the_standby_lacks(pair: tuple[No
     frozen = await beta.reach(Desired("frozen", 1))
     assert stopped.state == "stopped"
     assert stopped.position == frozen.position is not None
+
+
+async def test_a_renewed_certificate_is_shown_to_who_connects_from_then_on(pair: tuple[Node, Node]) -> None:
+    alpha, _ = pair
+    authority = Authority()
+    authority.issue(alpha.layout.tls, "alpha", alpha.member.address)
+    await alpha.reach(primary(1, "alpha"))
+    where = {"host": alpha.member.address, "port": alpha.place.port, "user": REPLICATION_USER, "password": ""}
+    tls = {f"ssl_{kind}": str(alpha.layout.tls / f"{kind}.pem") for kind in ("ca", "cert", "key")}
+    connection = await asyncio.to_thread(Connection, {**where, **tls})
+    connection.close()

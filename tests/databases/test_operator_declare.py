@@ -7,7 +7,13 @@ from pathlib import Path
 import psycopg
 import pytest
 import pytest_asyncio
-from hasite.databases.declare import Declaration, Server, _pattern, declare_postgresql
+from hasite.databases.declare import (
+    DECLARE,
+    Declaration,
+    Server,
+    _pattern,
+    declare_postgresql,
+)
 from hasite.errors import Permanent, Transient
 
 from tests.databases.postgresql_lab import Authority, Lab, Node, missing, sync
@@ -94,3 +100,10 @@ async def test_what_the_server_refuses_is_a_matter_for_a_person(primary: tuple[N
 
 def test_a_database_in_a_grant_of_mysql_is_no_pattern() -> None:
     assert _pattern("shop_one") == "`shop\\_one`"
+
+
+@pytest.mark.parametrize("engine", sorted(DECLARE))
+def test_nobody_is_made_the_owner_of_a_database_of_the_system(engine: str) -> None:
+    nowhere = Server("192.0.2.1", 1, "", "", "")
+    with pytest.raises(Permanent, match="mysql, postgres: kept for the system"):
+        DECLARE[engine](nowhere, Declaration({"shop": "x"}, {"mysql": "shop", "postgres": "shop", "shop": "shop"}))

@@ -54,8 +54,11 @@ def spec(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "packages"),
     [
-        ({"engine": "postgresql", "version": "15"}, ("postgresql-15", "python3-psycopg2")),
-        ({"engine": "mariadb", "version": "10.11"}, ("mariadb-server", "mariadb-backup", "python3-pymysql")),
+        ({"engine": "postgresql", "version": "15"}, ("postgresql-15", "python3-psycopg2", "pgbackrest")),
+        (
+            {"engine": "mariadb", "version": "10.11"},
+            ("mariadb-server", "mariadb-backup", "python3-pymysql", "rclone", "zstd"),
+        ),
         ({"engine": "mysql", "version": "8.4"}, ("mysql-server", "python3-pymysql")),
     ],
 )
@@ -113,9 +116,24 @@ async def test_a_member_without_a_certificate_gets_one_with_its_key() -> None:
     assert parcel.group == "postgres"
 
 
+def held_of(parcel: Parcel, key_of: Parcel | None = None) -> str:
+    """What the machine says of the certificate and the key that it has."""
+    certificate = parcel.files["/etc/hasite/tls/cert.pem"].content
+    command = ["openssl", "pkey", "-pubout"]
+    key = (key_of or parcel).files["/etc/hasite/tls/key.pem"].content
+    public = subprocess.run(command, input=key, capture_output=True, check=True).stdout
+    return certificate.decode() + "and its key:\n" + public.decode()
+
+
+async def test_a_good_certificate_beside_another_ones_key_is_replaced() -> None:
+    first, other = [await parcel_of(session(), settings(), AUTHORITY, NOW) for _ in range(2)]
+    again = await parcel_of(session(test=Result(0, held_of(first, other), "")), settings(), AUTHORITY, NOW + 60)
+    assert {"/etc/hasite/tls/key.pem", "/etc/hasite/tls/cert.pem"} <= again.files.keys()
+
+
 async def test_a_member_with_a_good_certificate_keeps_it() -> None:
     first = await parcel_of(session(), settings(), AUTHORITY, NOW)
-    held = Result(0, first.files["/etc/hasite/tls/cert.pem"].content.decode(), "")
+    held = Result(0, held_of(first), "")
     again = await parcel_of(session(test=held), settings(), AUTHORITY, NOW + 60)
     assert not {"/etc/hasite/tls/key.pem", "/etc/hasite/tls/cert.pem"} & again.files.keys()
 
@@ -129,6 +147,17 @@ def test_new_settings_are_another_version_of_the_settings_alone() -> None:
     assert one.program == other.program
     assert one.settings != other.settings
     assert version_of(settings(), AUTHORITY, NOW + 1) == one
+
+
+async def test_credentials_of_backups_are_for_root_alone_and_make_another_version() -> None:
+    secrets = b'{"backup": {"secretAccessKey": "hush"}}'
+    made = await parcel_of(session(), settings(), AUTHORITY, NOW, secrets)
+    held = made.files["/etc/hasite/backup.json"]
+    assert (held.content, held.mode, held.secret) == (secrets, 0o600, False)
+    assert "hush" not in repr(made)
+    plain = await parcel_of(session(), settings(), AUTHORITY, NOW)
+    assert plain.version.program == made.version.program
+    assert plain.version.settings != made.version.settings
 
 
 def parcel() -> Parcel:
@@ -182,8 +211,6 @@ async def test_the_authority_is_made_once() -> None:
     made = await authority_of(kube, of, NOW, make=True)
     assert made is not None
     assert await authority_of(kube, of, NOW, make=True) == made
-    secret = kube.objects["Secret", "default", "shop-ca"]
-    assert [ref["uid"] for ref in secret["metadata"]["ownerReferences"]] == [of.uid]
 
 
 async def test_a_secret_of_the_name_that_holds_no_authority_is_refused() -> None:

@@ -408,6 +408,27 @@ async def test_a_diverged_primary_is_rewound_while_the_new_one_writes(opened: Op
     await task
 
 
+async def test_a_diverged_primary_whose_last_checkpoint_is_long_ago_is_rewound_and_not_copied(opened: Opened) -> None:
+    """pg_rewind reads the log from there on: more of it than a server keeps after its recovery. A slot only helps when
+    the checkpoint was quick: what it keeps begins where the standby was at the checkpoint's end."""
+    a, b = await opened("ab", wal_keep_size="0").reign()
+    a.sql("CHECKPOINT")
+    for value in range(4):
+        insert(a, value)
+        a.sql("SELECT pg_switch_wal()")
+    await caught_up(b)
+    await b.be("frozen", epoch=2)
+    insert(a, 100)
+    a.sql("SELECT pg_drop_replication_slot('hasite_b')")
+    a.engine.kill()
+    await b.be("primary", epoch=3, sync=sync(3, "b", 0))
+    inode = (a.layout.data / "PG_VERSION").stat().st_ino
+    await a.be("standby", b, epoch=3)
+    await a.seen(lambda database: database.streaming and database.drained)
+    assert 100 not in rows(a)
+    assert (a.layout.data / "PG_VERSION").stat().st_ino == inode
+
+
 async def test_data_of_another_database_are_set_apart_before_the_copy(opened: Opened) -> None:
     lab = opened("ab")
     a, b = lab.nodes.values()

@@ -75,9 +75,10 @@ def test_values_are_quoted_for_files_and_for_connections() -> None:
 
 
 def test_slots_of_different_members_have_different_names() -> None:
-    names = ["a-b", "a_b", "A-b", "ab"]
+    long = "the-shop-database-of-amsterdam-"
+    names = ["a-b", "a_b", "A-b", "ab", f"{long}east-1", f"{long}east-2", f"{long}{'x' * 20}1", f"{long}{'x' * 20}2"]
     assert len({settings.slot_name(name) for name in names}) == len(names)
-    assert all(name.replace("_", "").isalnum() for name in map(settings.slot_name, names))
+    assert all(name.replace("_", "").isalnum() and len(name) <= 63 for name in map(settings.slot_name, names))
 
 
 def test_nobody_comes_in_without_tls_and_clients_only_when_they_are_let_in() -> None:

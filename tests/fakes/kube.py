@@ -50,6 +50,7 @@ class FakeKube(Kube):
     def __post_init__(self) -> None:
         self._versions = itertools.count(1)
         self._frozen: dict[Key, Json] | None = None
+        self._applied_owners: set[Key] = set()
 
     # The operator's side.
 
@@ -102,11 +103,15 @@ class FakeKube(Kube):
             raise Permanent(f"{key[0]} is no kind that HASite applies", reason="UnknownKind")
 
         def write() -> Json:
+            if "ownerReferences" in wanted["metadata"]:
+                self._applied_owners.add(key)
             if key not in self.objects:
                 return self._insert(wanted)
             live = self.objects[key]
             merged = {**live, **{name: part for name, part in wanted.items() if name not in ("metadata", "status")}}
             merged["metadata"] = {**live["metadata"], **wanted["metadata"]}
+            if key in self._applied_owners and "ownerReferences" not in wanted["metadata"]:
+                merged["metadata"].pop("ownerReferences", None)  # what it has set and sets no more is taken away
             self._replace(key, merged)
             return self.objects[key]
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -259,3 +259,58 @@ LOOKS: dict[str, tuple[Desired, Database, bool]] = {
 @pytest.mark.parametrize(("desired", "database", "expected"), LOOKS.values(), ids=LOOKS)
 def test_whether_a_server_looks_as_it_is_to_be(desired: Desired, database: Database, expected: bool) -> None:
     assert reached(desired, database) is expected
+
+
+def blind(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be seen of the server's processes, and nothing kills them."""
+
+    def pids() -> tuple[int, ...]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(held.service, "pids", pids)
+    monkeypatch.setattr(held.service, "kill", lambda: None)
+
+
+async def test_a_fence_is_not_proved_by_a_server_that_can_not_be_seen(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lead(held)
+    with monkeypatch.context() as patches:
+        blind(held, patches)
+        held.looks.clear()
+        held.driver.aim(FENCE, None)
+        with pytest.raises(TimeoutError):
+            await until(lambda: [look for look in held.looks if look[1] is not None], 0.5)
+        assert held.lease() != lease.NEVER
+    held.driver.enforce()
+    await until(lambda: held.looks[-1][1] == FENCE)
+
+
+async def test_a_lease_that_can_not_be_written_promotes_nobody(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    await lead(held)
+    held.driver.aim(STANDBY, None)
+    await until(lambda: held.lease() == lease.NEVER and held.state() == "standby")
+    again = replace(PRIMARY, epoch=2)
+    monkeypatch.setattr(held.driver._file, "write", write)
+    held.driver.aim(again, lease.clock() + 60)
+    with pytest.raises(TimeoutError):
+        await until(lambda: again in held.engine.reaches, 0.4)
+
+
+async def test_a_server_that_does_not_die_leaves_the_guard_its_time(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lead(held)
+    kills: list[float] = []
+    with monkeypatch.context() as patches:
+        patches.setattr(held.engine, "kill", lambda: kills.append(lease.clock()))
+        held.driver.aim(FENCE, None)
+        end = lease.clock() + 0.35
+        while lease.clock() < end:
+            held.driver.enforce()
+            await asyncio.sleep(0)
+    assert 2 <= len(kills) <= 5
+    assert kills[1] - kills[0] >= 0.09

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hasite.guard import cgroup, lease
+from hasite.guard.service import SystemdService
 
 from tests.guard import groups
 from tests.guard.waiting import wait
@@ -179,3 +180,59 @@ def _ticks(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as stat:
         values = stat.read().rpartition(")")[2].split()
     return int(values[11]) + int(values[12])
+
+
+EXHAUSTED = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[1])
+from hasite.guard import cgroup, lease
+group = (sys.argv[3],)
+file = lease.Writer(sys.argv[2])
+file.write(1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True:
+        os.open("/dev/null", os.O_RDONLY)
+except OSError:
+    pass
+try:
+    print(cgroup.pids(group))
+except OSError as error:
+    print(error.strerror)
+print(cgroup.runs(group), cgroup.kill(group, patience=0.0))
+file.write(2)
+"""
+
+
+@needs_groups
+def test_without_descriptors_a_server_is_taken_to_run_and_the_lease_can_be_written(path: str, group: str) -> None:
+    running = server(group)
+    command = [sys.executable, "-c", EXHAUSTED, str(OPERATOR), path, group]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == ["Too many open files", "True False"]
+    assert lease.read(path) == 2
+    running.kill()
+
+
+def test_a_lease_file_that_was_replaced_is_opened_anew(path: str) -> None:
+    file = lease.Writer(path)
+    file.write(1)
+    os.unlink(path)
+    file.write(2)
+    assert lease.read(path) == 2
+    file.close()
+
+
+def test_what_hangs_in_the_kernel_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    dies = False
+
+    def kill(_: tuple[str, ...], patience: float) -> bool:
+        waited.append(patience)
+        return dies
+
+    monkeypatch.setattr(cgroup, "kill", kill)
+    service = SystemdService()
+    for dies in (False, False, True, True):  # noqa: B007
+        service.kill()
+    assert waited == [0.4, 0.0, 0.0, 0.4]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hasite.databases import guardfiles
+from hasite.guard import agent
 from hasite.guard.model import Member, Membership, Settings
 from hasite.guard.storage import read_settings
 
@@ -55,6 +56,23 @@ def test_a_unit_is_kept_alive_and_watched(unit: str) -> None:
     assert float(service["WatchdogSec"]) > 0
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"
     assert guardfiles.PROGRAM in service["ExecStart"]
+
+
+def test_the_guard_does_not_run_out_of_descriptors() -> None:
+    unit = guardfiles.program_files("postgresql", "15")[f"/etc/systemd/system/{guardfiles.GUARD_UNIT}"].decode()
+    assert "LimitNOFILE=65536" in unit.splitlines()
+
+
+def test_a_shutdown_leaves_the_guard_the_time_to_hand_over_before_it_ends_the_server_and_then_the_fuse() -> None:
+    files = guardfiles.program_files("mariadb", "10.11")
+    guard, fuse = (
+        files[f"/etc/systemd/system/{unit}"].decode().splitlines()
+        for unit in (guardfiles.GUARD_UNIT, guardfiles.FUSE_UNIT)
+    )
+    assert "After=network.target hasite-fuse.service hasite-db.service" in guard
+    assert "Before=hasite-guard.service hasite-db.service" in fuse
+    (limit,) = (line.removeprefix("TimeoutStopSec=") for line in guard if line.startswith("TimeoutStopSec="))
+    assert float(limit) > agent.LEAVE
 
 
 def test_the_servers_unit_is_never_started_by_a_boot_nor_restarted_by_systemd() -> None:

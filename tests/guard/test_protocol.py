@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hasite.guard import protocol
+from hasite.guard import candidate, protocol
 from hasite.guard.messages import Answer, Ask, Beat, Message, Order, Release, Renew, Renewed, Superseded, Yield
 from hasite.guard.model import Database, Desired, Member, Membership, Position, Settings, SyncRecord, Timing, Vote
 from hasite.guard.protocol import Given, Guard, Observed, Output, Received, Send, Store, Tick
@@ -283,3 +283,19 @@ def test_the_holder_asks_both_memberships_for_a_change() -> None:
     assert all(a.membership == bigger and a.previous == PAIR and a.reigning for a in asks)
     assert {o.to for o in out if isinstance(o, Send) and isinstance(o.message, Ask)} == {"a1", "c1", "operator"}
     assert guard.desired.role == "primary"
+
+
+def ordered(asked_at: float) -> bool:
+    """Whether a member that must not take over by itself does so at this time, by an order that came at 0.2."""
+    alone = replace(VOTE, sync=replace(BOTH, eligible=frozenset({"a1"}), required=0))
+    guard, _ = hear(follower(alone), Order("operator", "promote", "b1", 3, True), 0.2)
+    guard, out = protocol.step(replace(guard, next_try=asked_at), Tick(), asked_at)
+    trial = next(message for message in sent(out, Ask, "operator") if isinstance(message, Ask))
+    guard, out = hear(guard, granted("operator", trial), asked_at + 0.01)
+    guard, out = protocol.step(guard, Tick(), asked_at + 0.26)
+    return any(isinstance(message, Ask) and not message.trial for message in sent(out, Ask))
+
+
+def test_an_order_to_promote_counts_for_half_a_minute_by_the_clock_of_who_got_it() -> None:
+    assert ordered(candidate.ORDER_SECONDS)
+    assert not ordered(candidate.ORDER_SECONDS + 0.3)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hasite.guard.door import EACH
 from hasite.guard.link import OPERATOR_CERTIFICATE, Line, Link, Tls
 from hasite.guard.messages import Beat, Message, Release, Renew, Yield
 from hasite.guard.model import OPERATOR, Database
@@ -249,3 +250,28 @@ async def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
         transport = Transport("a", AUTHORITY.issue(tmp_path, "a"), lambda _: None)
         with pytest.raises(OSError):
             await transport.start(("127.0.0.1", taken.getsockname()[1]))
+
+
+async def test_whoever_connects_and_says_nothing_keeps_nobody_else_out(tmp_path: Path) -> None:
+    async with end(tmp_path, "a") as a:
+        strangers = []
+        for _ in range(100):
+            stranger = socket.create_connection(("127.0.0.1", a.port), source_address=("127.0.0.9", 0))
+            stranger.setblocking(False)
+            strangers.append(stranger)
+        await until(lambda: sum(hung_up(stranger) for stranger in strangers) >= 100 - EACH, 2.0)
+        async with end(tmp_path, "b") as b:
+            a.transport.peers({"b": ("127.0.0.1", b.port)})
+            b.transport.peers({"a": ("127.0.0.1", a.port)})
+            await until(lambda: a.transport.connected("b"), 2.0)
+        for stranger in strangers:
+            stranger.close()
+
+
+def hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -72,6 +72,7 @@ def reigning(at: Sequence[str] = BOTH, records: Sequence[DropletRecord] = (), **
         "bootstrap": kept[0].name,
         "made": True,
         "epoch": 3,
+        "declared": "digest-3",
         "vote": VoteRecord(epoch=3, holder=kept[0].name),
         "preferred": spec.get("primary_location", spec.get("primaryLocation", "")),
         "observed_generation": 1,
@@ -152,6 +153,7 @@ def world(of: ReplicatedDatabase, **more: Any) -> DatabaseWorld:
         "beats": beats | dict(heard),
         "versions": {r.name: CURRENT for r in made},
         "access": of.spec.access,
+        "declaration": "digest",
     }
     return DatabaseWorld(**values | more)
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from hasite.api.replicateddatabase import Access
 from hasite.plan.firewalls import (
     ANYWHERE,
     app_firewall,
+    database_firewall,
     first_difference,
     load_balancer_firewall,
     plan_firewall,
@@ -88,3 +90,12 @@ def test_only_our_own_firewall_is_destroyed() -> None:
 
 def test_firewalls_that_cannot_be_seen_are_not_gone() -> None:
     assert remove_firewall(POOL, "lb", Unknown("500")) == ((), False)
+
+
+@pytest.mark.parametrize(("networks", "health"), [((), frozenset()), (("192.0.2.0/24",), frozenset({"192.0.2.0/24"}))])
+def test_what_is_plain_or_between_members_is_never_open_to_anywhere(networks: tuple[str, ...], health: object) -> None:
+    rules = {rule.ports: rule for rule in database_firewall(SITE, 5432, Access(), networks).inbound}
+    assert rules["7432"].cidrs == health
+    assert rules["7433"].cidrs == frozenset()
+    assert rules["7432"].tags == rules["7433"].tags == {role_tag(SITE, "db"), role_tag(SITE, "witness")}
+    assert rules["7431"].cidrs == (frozenset(networks) or ANYWHERE)

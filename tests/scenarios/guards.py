@@ -194,9 +194,14 @@ class GuardsPort:
         self._ground = ground
         self._life = life
         self._ordered: tuple[Order, float] | None = None
+        self._authority: Authority | None = None
 
     async def follow(self, database: ReplicatedDatabase, authority: Authority, members: Sequence[Member]) -> None:
         self._life.check()
+        self._authority = authority
+
+    def authority(self, uid: str) -> Authority | None:
+        return self._authority
 
     def beats(self, uid: str, names: Sequence[str]) -> Mapping[str, Beat | Unknown]:
         return {name: self._ground.beat(name) for name in names}
@@ -240,7 +245,7 @@ class MembersPort:
             self._busy.discard(guard.name)
             if restart and guard.name == self._ground.holder and len(self._ground.guards) > 1:
                 self._ground.breaches.append(f"the primary {guard.name} was restarted")
-            version = version_of(goods.settings, goods.authority, goods.now)
+            version = version_of(goods.settings, goods.authority, goods.now, goods.secrets)
             guard.version, guard.settings = (version.program, version.settings), goods.settings
             guard.restarts += restart
 

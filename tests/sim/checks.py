@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from hasite.guard.candidate import ORDER_SECONDS
+
 if TYPE_CHECKING:
     from tests.sim.server import Entry
     from tests.sim.world import Node
 
 WAKE_WINDOW = 0.5
 """Seconds after a suspended *machine* wakes in which nothing on it can have ended its server yet."""
+FORCED = ORDER_SECONDS + 15.0
+"""Seconds after an order to promote at any price has come in which writes may be lost by it: it is valid, then there is
+the campaign, and the server's own time."""
 PROGRESS = 45.0
 """Seconds after the last fault within which a write is acknowledged, unless a person must decide."""
 REST = 12.0
@@ -27,7 +32,7 @@ class Checks:
     now: float
     synchronous: bool
     maximum_lag: float
-    forced: bool
+    forced_until: float
 
     def fail(self, text: str) -> None:
         raise NotImplementedError
@@ -40,7 +45,7 @@ class Checks:
         self.acks_total = 0
         self.synchronous = True
         self.maximum_lag = 5.0
-        self.forced = False
+        self.forced_until = -1.0
 
     # --- at every promotion and acknowledgement
 
@@ -74,7 +79,7 @@ class Checks:
     def check_loss(self, node: Node, common: int) -> None:
         """Acknowledged writes from ``common`` on are not on the new primary."""
         lost = len(self.committed) - common
-        if self.forced:
+        if self.now < self.forced_until:
             self.count["writes lost by order"] += lost
             return
         if self.synchronous:

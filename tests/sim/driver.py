@@ -154,13 +154,16 @@ class Driven(Server):
             return self.copy(upstream)
         if not (yield from self.start()):
             return False
-        if self.stream is not None and self.stream.upstream == upstream.name and self.is_live():
+        sync, me = desired.sync, self.node.name
+        answers = not self.world.semi_sync or (sync is not None and sync.required > 0 and me in sync.eligible)
+        stream = self.stream
+        if stream is not None and stream.upstream == upstream.name and stream.answers == answers and self.is_live():
             return True
         self.stream = None
         yield rng.uniform(0.01, 0.2)
-        return (yield from self.connect(upstream))
+        return (yield from self.connect(upstream, answers))
 
-    def connect(self, upstream: Node) -> Operation:
+    def connect(self, upstream: Node, answers: bool) -> Operation:
         """Streams from the upstream; a history that isn't part of the upstream's is taken back and saved first."""
         source = upstream.server
         if self.state != "standby" or self.dying:
@@ -185,7 +188,7 @@ class Driven(Server):
             self.log = list(source.log)
             if not (yield from self.start()) or self.log != source.log[: len(self.log)]:
                 return False
-        self.stream = Stream(upstream.name, source.incarnation)
+        self.stream = Stream(upstream.name, source.incarnation, answers=answers)
         self.drained_at = self.world.now
         self.flow()
         self.acknowledge()

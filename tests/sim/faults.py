@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
 from hasite.guard import election
@@ -11,13 +12,16 @@ from hasite.guard.messages import Order
 from hasite.guard.model import OPERATOR, Member, Membership
 
 from tests.sim.checks import WAKE_WINDOW
+from tests.sim.hush import Hush
+from tests.sim.promotions import Promotions
+from tests.sim.undertones import Undertones
 
 if TYPE_CHECKING:
     from tests.sim.scenario import Scenario
     from tests.sim.world import Node
 
 
-class Faults:
+class Faults(Undertones, Hush, Promotions):
     """``busy``: until when faults are begun. ``focus``: only these kinds; none named: a few drawn by chance, or all, as
     a few kinds that come often reach states that all kinds together never do."""
 
@@ -36,6 +40,7 @@ class Faults:
             (3, self.crash_site),
             (1, self.reboot_all),
             (4, self.restart_guard),
+            (4, self.end_guard),
             (5, self.pause_guard),
             (3, self.pause_primary_guard),
             (2, self.pause_node),
@@ -67,6 +72,13 @@ class Faults:
         elif self.rng.random() < 0.6:
             self.kinds = [kind for _, kind in self.rng.sample(kinds, self.rng.randint(2, 6))]
         self.world.after(self.rng.uniform(0, 2 * pace), self.strike)
+        # By a chance of their own: whatever orders there are, other seeds tell the stories that they told.
+        chance = Random(f"{self.world.seed} orders")
+        if not focus and chance.random() < 0.2:
+            self.promote(chance)
+        chance = Random(f"{self.world.seed} looks")
+        if not focus and chance.random() < 0.3:
+            self.hush(chance)
 
     def strike(self) -> None:
         if self.over or self.world.now > self.busy:
@@ -241,6 +253,12 @@ class Faults:
         node.stop_guard()
         self.world.after(self.rng.uniform(0.1, 4.0), node.start_guard)
 
+    def end_guard(self) -> None:
+        """As a shutdown, or an upgrade, of the primary or another member: in order, and started again later."""
+        node = self.rng.choice((self.world.primary() or self.some(), self.some()))
+        self.tell(f"asks the guard of {node.name} to end")
+        node.end_guard(self.world.now)
+
     def pause_guard(self, node: Node | None = None) -> None:
         node = node or self.some()
         span = self.rng.choice((self.span(), self.rng.uniform(2.0, 6.0), 60.0 if self.rng.random() < 0.2 else 1.0))
@@ -264,20 +282,6 @@ class Faults:
         self.tell(f"kills the server of {node.name}")
         node.server.kill()
 
-    def die_by_halves(self) -> None:
-        """The primary's server dies, then its machine, while one follower's guard hangs and another's stream lags."""
-        leader = self.world.primary()
-        others = [n for n in self.world.nodes.values() if n is not leader and not n.gone and not n.witness]
-        if leader is None or len(others) < 2:
-            return
-        hung, late = self.rng.sample(others, 2)
-        self.tell(f"{leader.name} dies by halves, {hung.name} hangs, {late.name} lags")
-        hung.guard_paused_until = self.world.now + self.rng.uniform(0.8, 1.6)
-        self.world.db_lag[late.name] = 1.5
-        self.world.after(4.0, self.unlag, late.name)
-        self.world.after(self.rng.uniform(0.3, 0.8), leader.server.kill)
-        self.world.after(self.rng.uniform(0.8, 2.0), self.crash_node, leader)
-
     def leave_behind(self) -> None:
         """The primary and a follower lose sight of each other, and after a while the primary dies: what it acknowledged
         meanwhile is on it alone."""
@@ -285,12 +289,13 @@ class Faults:
         others = [n for n in self.world.nodes.values() if n is not leader and not n.gone and not n.witness]
         if leader is None or not others:
             return
-        late = self.rng.choice(others)
+        self.abandon(leader, self.rng.choice(others), self.rng.uniform(1.0, 20.0))
+
+    def abandon(self, leader: Node, late: Node, death: float) -> None:
         self.tell(f"{late.name} is left behind by {leader.name}")
         pairs = [(leader.name, late.name), (late.name, leader.name)]
         for pair in pairs:
             self.world.cut(*pair, ("guard", "db"))
-        death = self.rng.uniform(1.0, 20.0)
         self.world.after(death, self.crash_node, leader)
         self.world.after(death + self.span(), self.mend_all, pairs, ("guard", "db"))
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hasite.guard import ballot, candidate, election, goal, holder, protocol, records, sharedvoter
+from hasite.guard import ballot, candidate, election, goal, holder, protocol, records, sharedvoter, silence
 from hasite.guard.messages import Release, Renew
 from hasite.guard.model import Desired, Vote
 from hasite.guard.state import Send, Store
 
+from tests.sim import hush
 from tests.sim import world as worlds
 from tests.sim.scenario import Kind, Scenario, Shape
 from tests.sim.world import Violation, World
@@ -234,11 +235,23 @@ def left_behind() -> list[Patch]:
     return [(candidate, "behind", lambda guard, campaign: guard.lag)]
 
 
+def anybody_answers() -> list[Patch]:
+    return [(silence, "is_over_all", lambda turn, intent: True)]
+
+
+def orders_stay() -> list[Patch]:
+    return [(candidate, "ORDER_SECONDS", inf)]
+
+
 def ghost_release() -> list[Patch]:
     def release(mind: Any, message: Release) -> Any:
         return replace(mind, released=mind.vote.epoch)
 
     return [(ballot, "release", release)]
+
+
+def stale_look() -> list[Patch]:
+    return [(hush, "unseen", lambda last: replace(last, streaming=False))]
 
 
 SYNC3 = Shape("1+1+1", "synchronous", False, "postgresql", 1)
@@ -249,6 +262,7 @@ TWO = Shape("1+1", "asynchronous", True, "postgresql", 2)
 SYNC_TWO = Shape("1+1", "synchronous", True, "postgresql", 2)
 FOUR = Shape("2+2", "synchronous", False, "postgresql", 1)
 WITNESS = Shape("1+1+witness", "synchronous", True, "postgresql", 1)
+SEMI_SYNC3 = Shape("1+1+1", "synchronous", False, "mariadb", 1)
 SYNC3_DEGRADED = Shape("1+1+1", "synchronous", True, "postgresql", 1)
 
 DISK = ("crash_in_store", "crash_in_store", "crash_node", "crash_primary", "cut_pair", "cut_site")
@@ -289,6 +303,7 @@ MUTATIONS = (
     Mutation("eligible ignored", "only who has all writes reigns", eligible_ignored, shape=DEGRADED, focus=LAGS),
     Mutation("too few heard", "enough of the eligible are heard", too_few_heard, shape=FOUR, focus=LAGS),
     Mutation("not frozen", "positions of frozen receivers are compared", not_frozen, shape=SYNC3, focus=SUDDEN),
+    Mutation("stale look", "what is not seen is not told", stale_look, shape=SYNC3, focus=("die_unheard",)),
     Mutation("degrades first", "recorded, then done", degrades_before_recorded, shape=DEGRADED, focus=LAGS),
     Mutation("eligible first", "done, then recorded", eligible_before_waited_for, shape=DEGRADED, focus=JOINS),
     Mutation("new majority only", "both, while the membership changes", new_majority_only, shape=PAIR, focus=MEMBERS),
@@ -306,6 +321,20 @@ MUTATIONS = (
     ),
     Mutation("lag ignored", "no more is lost than allowed", lag_ignored, shape=ASYNC, focus=LAGS),
     Mutation("lag of the stream only", "the time without it counts", left_behind, shape=ASYNC, focus=("leave_behind",)),
+    Mutation(
+        "anybody answers",
+        "a record waits until others are silent",
+        anybody_answers,
+        shape=SEMI_SYNC3,
+        focus=("answer_out_of_turn",),
+    ),
+    Mutation(
+        "orders stay",
+        "an order to promote that nothing came of is void after a while",
+        orders_stay,
+        shape=ASYNC,
+        focus=("order_in_vain",),
+    ),
     Mutation("anybody releases", "only the holder gives its epoch up", ghost_release, focus=HANDOVERS),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hasite.guard.election import SEMI_SYNC
 from hasite.guard.model import Member, Membership, Settings
 from hasite.guard.sharedvoter import Stored
 
@@ -88,6 +89,7 @@ class Scenario:
             bootstrap="a1",
             preferred_location="new-york",
         )
+        self.world.semi_sync = self.shape.engine in SEMI_SYNC
         self.world.synchronous = self.shape.durability == "synchronous"
         self.world.maximum_lag = 3.0
         self.shared = Shared(Stored())

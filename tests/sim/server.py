@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from hasite.guard.model import Database, Desired, Position, State, SyncRecord
 
+from tests.sim import hush
+
 if TYPE_CHECKING:
     from tests.sim.world import Node, World
 
@@ -17,12 +19,14 @@ Entry = tuple[int, int]
 
 @dataclass(slots=True)
 class Stream:
-    """What a follower receives, from which server in which life of it. ``bad_since``: the network has been broken."""
+    """What a follower receives, from which server in which life of it. ``bad_since``: the network has been broken.
+    ``answers``: it acknowledges; where that is semi-synchronous, it was told to when the stream began."""
 
     upstream: str
     incarnation: int
     bad_since: float | None = None
     sent: int = 0
+    answers: bool = True
 
 
 @dataclass(slots=True)
@@ -34,7 +38,8 @@ class Pending:
 
 
 class Server:
-    """``log``: on disk. ``acks``: by follower, how much it has on disk."""
+    """``log``: on disk. ``acks``: by follower, how much it has on disk. ``answered``: the most that any has answered
+    for, whoever it is: a semi-synchronous primary asks no more."""
 
     def __init__(self, world: World, node: Node) -> None:
         self.world, self.node = world, node
@@ -47,17 +52,20 @@ class Server:
         self.sync: SyncRecord | None = None
         self.accepting = False
         self.acks: dict[str, int] = {}
+        self.answered = 0
         self.pending: list[Pending] = []
         self.desired: Desired | None = None
         self.reached: Desired | None = None
         self.drained_at = 0.0
         self.dying = False
+        self.mute_until = 0.0
+        self.last: Database | None = None
 
     # --- the server itself
 
     def promote(self, desired: Desired) -> None:
         self.state = "primary"
-        self.acks = {}
+        self.acks, self.answered = {}, 0
         self.sync = desired.sync
         self.begin_epoch(desired.epoch)
         self.accepting = True
@@ -90,6 +98,8 @@ class Server:
         if sync is not None and sync.required:
             others = sorted((self.acks.get(n, 0) for n in sync.eligible if n != self.node.name), reverse=True)
             reached = others[sync.required - 1] if len(others) >= sync.required else 0
+            if self.world.semi_sync:
+                reached = self.answered
         done = [p for p in self.pending if p.index <= reached]
         if done:
             self.pending = self.pending[len(done) :]
@@ -111,7 +121,7 @@ class Server:
         self.stop_accepting()
         self.pending = []
         self.stream = None
-        self.acks = {}
+        self.acks, self.answered = {}, 0
         if self.state != "absent":
             self.state = "stopped"
 
@@ -180,6 +190,8 @@ class Server:
             self.world.at(source.paused_until, self.take_ack, source, stream, have)
             return
         server.acks[self.node.name] = max(have, server.acks.get(self.node.name, 0))
+        if stream.answers:
+            server.answered = max(have, server.answered)
         server.settle()
 
     def is_live(self) -> bool:
@@ -214,11 +226,25 @@ class Server:
             and self.acks.get(node.name, 0) >= close
         )
 
+    def receivers(self) -> frozenset[str]:
+        """Who streams from here, however much it lacks."""
+        mine = (self.node.name, self.incarnation)
+        streams = {name: node.server.stream for name, node in self.world.nodes.items()}
+        return frozenset(name for name, s in streams.items() if s is not None and (s.upstream, s.incarnation) == mine)
+
     def position(self) -> Position:
         return Position(self.log[-1][0], len(self.log)) if self.log else Position(0, 0)
 
     def look(self) -> Database:
         """What the driver's ``observe`` says."""
+        last, running = self.last, self.state in ("standby", "primary")
+        if self.world.now < self.mute_until and running and last is not None and last.state in ("standby", "primary"):
+            return hush.unseen(last)
+        self.last = self.see()
+        return self.last
+
+    def see(self) -> Database:
+        """How it is."""
         state = self.state
         if state == "absent":
             return Database("absent")
@@ -238,6 +264,8 @@ class Server:
             not self.accepting,
             None,
             lag,
+            acknowledging=self.stream is not None and self.stream.answers,
+            receivers=self.receivers() if state == "primary" else frozenset(),
         )
 
     def astray(self) -> bool:

@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 from hasite.guard import protocol
-from hasite.guard.messages import Message
+from hasite.guard.messages import Message, Order
 from hasite.guard.model import OPERATOR, Desired, Membership, Settings, Vote
-from hasite.guard.state import Event, Given, Guard, Note, Observed, Output, Received, Send, Store, Tick
+from hasite.guard.state import Event, Given, Guard, Leave, Note, Observed, Output, Received, Send, Store, Tick
 
-from tests.sim.checks import Checks
+from tests.sim.checks import FORCED, Checks
 from tests.sim.driver import Driven
 
 POLL = 0.05
@@ -74,6 +74,27 @@ class Node:
         self.aim()
         self.world.after(self.world.rng.uniform(0, 0.1), self.tick, self.life)
         self.world.after(0.05, self.keep_observing, self.life)
+
+    def end_guard(self, since: float) -> None:
+        """Asked to end, it ends once it reigns no more, or is killed after a while; later it is started again."""
+        if self.guard is None:
+            return
+        if not self.guard.leaving:
+            self.deliver(Leave())
+        over = self.guard is not None and self.guard.leaving and self.guard.reign is None
+        if over or self.world.now > since + 14.0:
+            self.world.after(0.3, self.stop_life, self.life)
+        else:
+            self.world.after(0.1, self.end_life, self.life, since)
+
+    def end_life(self, life: int, since: float) -> None:
+        if life == self.life:
+            self.end_guard(since)
+
+    def stop_life(self, life: int) -> None:
+        if life == self.life:
+            self.stop_guard()
+            self.world.after(self.world.rng.uniform(0.3, 12.0), self.start_guard)
 
     def stop_guard(self) -> None:
         """The process dies; a store under way may have come to the disk or not."""
@@ -163,6 +184,9 @@ class Node:
         if self.guard is None:
             return
         self.world.steps += 1
+        message = event.message if isinstance(event, Received) else None
+        if isinstance(message, Order) and message.accept_data_loss:
+            self.world.forced_until = self.world.now + FORCED
         self.guard, outputs = protocol.step(self.guard, event, self.clock(self.world.now))
         self.aim()
         if outputs:
@@ -233,6 +257,7 @@ class World(Checks):
         self.ambush: Callable[[], None] | None = None
         self.ambush_after, self.ambush_word = 0, ""
         self.count: Counter[str] = Counter()
+        self.semi_sync = False
         self.appended: dict[int, float] = {}
         self.last_value = 0
         self.told = story

@@ -24,8 +24,8 @@ PACKAGE_GROUPS: tuple[tuple[str, ...], ...] = (
     ("nginx",),
     ("apache2",),
     ("rsync", "jq", "netcat-openbsd", "python3-aiohttp"),
-    ("postgresql", "python3-psycopg2"),
-    ("mariadb-server", "mariadb-backup", "python3-pymysql"),
+    ("postgresql", "python3-psycopg2", "pgbackrest"),
+    ("mariadb-server", "mariadb-backup", "python3-pymysql", "rclone", "zstd"),
     ("python3-django", "gunicorn", "python3-psycopg2"),
     ("faketime",),
 )

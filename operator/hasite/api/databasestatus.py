@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from hasite.api.common import Condition, DropletRecord, Model, list_map
+from hasite.api.databasebackup import BackupStatus
 
 Lagging = Literal["ok", "lagging", "unknown"]
 
@@ -48,6 +49,9 @@ class MemberStatus(Model):
     saved: tuple[str, ...] = Field(
         (), description="Where on that member the data are kept that it alone had when it stopped being primary."
     )
+    conflict: str = Field(
+        "", description="PrimaryPrimary: why it does not apply what others wrote: the server's words, and the row."
+    )
 
 
 class TurnoverRecord(Model):
@@ -61,6 +65,13 @@ class TurnoverRecord(Model):
     took: str = Field("", description="How long there was no primary; empty when the beginning was not seen.")
 
 
+class PromotionRecord(Model):
+    """An order of spec.promote."""
+
+    location: str = Field(description="Where.")
+    epoch: int = Field(description="In which epoch.")
+
+
 class ReplicatedDatabaseStatus(Model):
     """Observed state of the database."""
 
@@ -68,9 +79,11 @@ class ReplicatedDatabaseStatus(Model):
     conditions: tuple[Condition, ...] = Field(
         (), description="What holds now. Ready is the one to wait for.", json_schema_extra=list_map("type")
     )
-    primary: str = Field("", description="Name of the member that takes writes.")
+    primary: str = Field("", description="Name of the member that takes writes; of a ring, of the one that leads.")
+    writers: str = Field("", description="Names of the members that apps' writes are led to.")
     epoch: int = Field(0, description="Number of the present reign; it grows with each change of the primary.")
     last_turnover: TurnoverRecord | None = Field(None, description="The latest change of the primary.")
+    backup: BackupStatus | None = Field(None, description="The latest backups; absent while none are asked for.")
     members_ready: str = Field("", description="Members that replicate, of those wanted: `2/2`.")
     lag: str = Field("", description="ok, lagging or unknown: the worst of all members.")
     members: tuple[MemberStatus, ...] = Field(
@@ -84,6 +97,11 @@ class ReplicatedDatabaseStatus(Model):
     bootstrap: str = Field("", description="The one member that was told to make a new, empty database.")
     made: bool = Field(False, description="The database was made once: a new, empty one is never made again.")
     preferred: str = Field("", description="The primaryLocation that was acted upon last.")
+    declined_promotion: PromotionRecord | None = Field(
+        None,
+        description="A spec.promote with acceptDataLoss that stood there while a primary reigned: it is never carried "
+        "out by force. Take it away, and order it again.",
+    )
     declared: str = Field("", description="Digest of the users and databases that were declared last.")
     vote: VoteRecord | None = Field(None, description="The operator's own vote.")
     plan: tuple[str, ...] = Field(

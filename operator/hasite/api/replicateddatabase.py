@@ -28,6 +28,7 @@ from hasite.api.common import (
     rule,
     validations,
 )
+from hasite.api.databasebackup import BACKUP_RULES, BackupPlan, Bootstrap
 from hasite.api.databasestatus import ReplicatedDatabaseStatus
 
 IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
@@ -51,6 +52,19 @@ DISTRIBUTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 OUR_USERS: Final = ("hasite_operator", "hasite_replication", "postgres", "root", "mysql", "mariadb_sys")
 
 
+OUR_DATABASES: Final = (
+    "hasite",
+    "information_schema",
+    "mysql",
+    "performance_schema",
+    "postgres",
+    "sys",
+    "template0",
+    "template1",
+)
+"""Who owns one of these is as good as root."""
+
+
 class MemberLocation(Location):
     """A datacentre and how many members stand in it."""
 
@@ -60,7 +74,14 @@ class MemberLocation(Location):
 class Database(Model):
     """A database to create."""
 
-    name: str = Field(description="Its name.", pattern=IDENTIFIER, max_length=63)
+    name: str = Field(
+        description="Its name.",
+        pattern=IDENTIFIER,
+        max_length=63,
+        json_schema_extra=validations(
+            rule(f"!(self in {sorted(OUR_DATABASES)})".replace('"', "'"), "this database's name is kept for the system")
+        ),
+    )
     owner: str = Field(description="The user that owns it, one of spec.users.", pattern=IDENTIFIER, max_length=32)
 
 
@@ -84,6 +105,15 @@ class User(Model):
 
 class Witness(Model):
     """A guard without a database, for a third vote: with it a failover needs no operator."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "self.location != oldSelf.location || self.region == oldSelf.region",
+                "a location's region is immutable: name another location",
+            )
+        )
+    )
 
     location: str = Field(
         description="Your name for the datacentre; none of spec.locations.", pattern=DNS_LABEL, max_length=20
@@ -166,6 +196,14 @@ def _available() -> str:
 _RULES = validations(
     rule("self.topology != 'PrimaryPrimary' || self.engine != 'postgresql'", "PrimaryPrimary is for mysql and mariadb"),
     rule(
+        "self.topology != 'PrimaryPrimary' || self.durability == 'asynchronous'",
+        "PrimaryPrimary needs durability asynchronous: no member waits for another before it acknowledges a write",
+    ),
+    rule(
+        "self.topology != 'PrimaryPrimary' || self.locations.map(l, l.members).sum() <= 8",
+        "PrimaryPrimary: at most 8 members in all",
+    ),
+    rule(
         "self.writeRouting != 'local' || self.topology == 'PrimaryPrimary'",
         "writeRouting local needs topology PrimaryPrimary",
     ),
@@ -190,6 +228,7 @@ _RULES = validations(
         "the distribution must have this version: postgresql 15 or mariadb 10.11 (debian-12-x64), postgresql 17 or "
         "mariadb 11.8 (debian-13-x64); anything else needs an image and an installation",
     ),
+    *BACKUP_RULES,
 )
 
 
@@ -210,7 +249,8 @@ class ReplicatedDatabaseSpec(Model):
     topology: Literal["PrimaryReplica", "PrimaryPrimary"] = Field(
         "PrimaryReplica",
         description="PrimaryReplica: one member takes writes, the others follow. PrimaryPrimary (mysql, mariadb): "
-        "every location has a member that can take writes. Immutable.",
+        "every member takes writes and receives those of all others, in a ring; at most 8 members, durability "
+        "asynchronous. Immutable.",
         json_schema_extra=validations(IMMUTABLE),
     )
     credentials_ref: LocalRef = Field(
@@ -285,7 +325,14 @@ class ReplicatedDatabaseSpec(Model):
     )
     write_routing: Literal["single", "local"] = Field(
         "single",
-        description="PrimaryPrimary: single leads all writes to one primary, local to that of the app's own location.",
+        description="PrimaryPrimary: single leads all apps to one member, and to another when that is lost; local "
+        "leads each to a member of its own location, to others only while there is none.",
+    )
+    backup: BackupPlan | None = Field(None, description="Scheduled backups. The members make them by themselves.")
+    bootstrap: Bootstrap | None = Field(
+        None,
+        description="What the new database begins with, when not with nothing. Immutable.",
+        json_schema_extra=validations(IMMUTABLE),
     )
     progress_deadline: Deadline = Field(
         "30m", description="A new member that does not replicate by then is reported. 1m to 24h."
@@ -308,7 +355,7 @@ class ReplicatedDatabase(Resource):
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("Engine", ".spec.engine", description="The database server."),
         Column("Topology", ".spec.topology", description="Which members take writes."),
-        Column("Primary", ".status.primary", description="The member that takes writes."),
+        Column("Primary", ".status.writers", description="The member, or members, that apps' writes are led to."),
         Column("Members", ".status.membersReady", description="Members that replicate, of those wanted."),
         Column("Lag", ".status.lag", description="ok, lagging or unknown: the worst of all members."),
         READY,

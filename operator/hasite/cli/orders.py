@@ -15,6 +15,11 @@ async def promote(kube: Kube, database: ReplicatedDatabase, location: str, *, ac
         raise Permanent(f"{database.name} has no primary yet, and never had one")
     if any(m.name == status.primary and m.location == location for m in status.members):
         raise Permanent(f"{status.primary} is the primary, and at {location} already")
+    if accept_data_loss and status.primary:
+        message = (
+            f"{status.primary} takes writes: nothing need be lost; leave --accept-data-loss out, or wait until it is"
+        )
+        raise Permanent(f"{message} known to be gone")
     order = {"location": location, "epoch": status.epoch, "acceptDataLoss": accept_data_loss}
     await kube.patch_spec(database, {"promote": order})
     verb = "a switchover to" if status.primary else "a promotion at"

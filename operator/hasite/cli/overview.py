@@ -9,7 +9,16 @@ from hasite.api.databasestatus import TurnoverRecord
 from hasite.api.loadbalancerpool import AddressStatus, ServerStatus
 
 GOOD_WHEN_FALSE = frozenset(
-    {"Reconciling", "Stalled", "DegradedLocation", "Blind", "DegradedWrites", "FailoverRefused", "DataSaved"}
+    {
+        "Reconciling",
+        "Stalled",
+        "DegradedLocation",
+        "Blind",
+        "DegradedWrites",
+        "FailoverRefused",
+        "DataSaved",
+        "ReplicationConflict",
+    }
 )
 """Conditions that report trouble, or work in progress, when they are True."""
 
@@ -151,6 +160,8 @@ def _member(record: DropletRecord, database: ReplicatedDatabase) -> Machine:
     told: str = "takes no part yet" if said is None else said.role
     if said is not None and said.role == "standby":
         told = f"standby, lag {said.lag}"
+    if said is not None and said.conflict:
+        told = f"{told}, stopped at a conflict: {said.conflict}"
     if said is not None and said.saved:
         told = f"{told}, keeps {', '.join(said.saved)}"
     healthy = None if said is None or said.role == "unknown" else said.role in ("primary", "standby", "witness")

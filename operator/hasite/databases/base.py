@@ -1,13 +1,13 @@
 """What is done to a member of a database, as one object that tests can replace."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hasite.databases import delivery
 from hasite.databases.certificates import Authority
 from hasite.databases.declare import DECLARE, Declaration, Server
-from hasite.databases.parcel import parcel_of
+from hasite.databases.parcel import NO_SECRETS, parcel_of
 from hasite.guard.model import Settings
 from hasite.machines.base import Session
 from hasite.plan.world import GuardView
@@ -20,6 +20,7 @@ class Goods:
     settings: Settings
     authority: Authority
     now: float
+    secrets: bytes = field(default=NO_SECRETS, repr=False)
 
 
 class MemberOperations(Protocol):
@@ -47,7 +48,7 @@ class MemberOps:
 
     async def deliver(self, session: Session, goods: Goods, *, restart: bool) -> None:
         """See ``delivery.deliver``."""
-        parcel = await parcel_of(session, goods.settings, goods.authority, goods.now)
+        parcel = await parcel_of(session, goods.settings, goods.authority, goods.now, goods.secrets)
         await delivery.deliver(session, parcel, restart=restart)
 
     async def declare(self, engine: str, server: Server, declaration: Declaration) -> None:

@@ -23,12 +23,13 @@ _NO_DEFAULT_CLUSTER = {
 
 
 def packages_of(spec: ReplicatedDatabaseSpec) -> tuple[str, ...]:
-    """What the bootstrap installs on a member; a witness needs nothing but Python."""
+    """What the bootstrap installs on a member; a witness needs nothing but Python. The tools for backups come with it:
+    who wants backups later need not roll the members."""
     match spec.engine:
         case "postgresql":
-            return (f"postgresql-{spec.version}", "python3-psycopg2")
+            return (f"postgresql-{spec.version}", "python3-psycopg2", "pgbackrest")
         case "mariadb":
-            return ("mariadb-server", "mariadb-backup", "python3-pymysql")
+            return ("mariadb-server", "mariadb-backup", "python3-pymysql", "rclone", "zstd")
         case "mysql":
             return ("mysql-server", "python3-pymysql")
 

@@ -77,6 +77,21 @@ def issue(authority: Authority, name: str, addresses: Sequence[str], now: float)
     return Identity(_pem(builder.sign(signer, hashes.SHA256())), _key_pem(key))
 
 
+def check(authority: Authority) -> Authority:
+    """The same. Raises Permanent (AuthorityUnusable): it can't be read, or its two halves don't belong together."""
+    _load(authority)
+    return authority
+
+
+def public_key_of(certificate: bytes) -> bytes | None:
+    """As ``openssl pkey -pubout`` writes that of the private key which belongs to it; None: it is no certificate."""
+    try:
+        key = x509.load_pem_x509_certificate(certificate).public_key()
+    except ValueError:
+        return None
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def fits(certificate: bytes | None, authority: Authority, name: str, addresses: Sequence[str], now: float) -> bool:
     """Whether a member may keep the certificate that it has: of this authority, with these names, for long enough."""
     issuer, _ = _load(authority)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hasite.api.replicateddatabase import OUR_DATABASES
 from hasite.errors import Permanent, Transient
 from hasite.machines.words import plain
 
@@ -48,6 +49,7 @@ class Server:
 
 def declare_postgresql(server: Server, wanted: Declaration) -> None:
     """Raises Transient or Permanent."""
+    refuse_reserved(wanted)
     import psycopg
     from psycopg import sql
 
@@ -84,7 +86,31 @@ def declare_postgresql(server: Server, wanted: Declaration) -> None:
 
 
 def declare_mysql(server: Server, wanted: Declaration) -> None:
-    """For MySQL and MariaDB. Raises Transient or Permanent."""
+    """Raises Transient or Permanent. MySQL itself writes no password into its binary log."""
+    _declare(server, wanted, lambda password: ("IDENTIFIED BY %s", password))
+
+
+def declare_mariadb(server: Server, wanted: Declaration) -> None:
+    """Raises Transient or Permanent. MariaDB writes statements into its binary log as they are: passwords are hashed
+    here, as its mysql_native_password does."""
+    _declare(server, wanted, lambda password: ("IDENTIFIED BY PASSWORD %s", native_hash(password)))
+
+
+def native_hash(password: str) -> str:
+    """Of mysql_native_password."""
+    once = hashlib.sha1(password.encode()).digest()  # noqa: S324 - the server's own form
+    return "*" + hashlib.sha1(once).hexdigest().upper()  # noqa: S324
+
+
+def refuse_reserved(wanted: Declaration) -> None:
+    """Raises Permanent: who owns one of the system's databases could make itself anything."""
+    taken = sorted({*wanted.owners} & {*OUR_DATABASES})
+    if taken:
+        raise Permanent(f"{', '.join(taken)}: kept for the system", "DeclarationFailed")
+
+
+def _declare(server: Server, wanted: Declaration, identified: Callable[[str], tuple[str, str]]) -> None:
+    refuse_reserved(wanted)
     import pymysql
 
     context = ssl.create_default_context(cafile=server.ca)
@@ -102,8 +128,9 @@ def declare_mysql(server: Server, wanted: Declaration) -> None:
         )
         with connection, connection.cursor() as cursor:
             for user, password in sorted(wanted.passwords.items()):
-                cursor.execute("CREATE USER IF NOT EXISTS %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (user, password))
-                cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (user, password))
+                by, word = identified(password)
+                cursor.execute(f"CREATE USER IF NOT EXISTS %s@'%%' {by} REQUIRE SSL", (user, word))
+                cursor.execute(f"ALTER USER %s@'%%' {by} REQUIRE SSL", (user, word))
                 # Whoever writes may ask in which reign.
                 cursor.execute("GRANT SELECT ON hasite.epoch TO %s@'%%'", (user,))
             for name, owner in sorted(wanted.owners.items()):
@@ -128,5 +155,5 @@ Declare = Callable[[Server, Declaration], Any]
 DECLARE: Mapping[str, Declare] = {
     "postgresql": declare_postgresql,
     "mysql": declare_mysql,
-    "mariadb": declare_mysql,
+    "mariadb": declare_mariadb,
 }

@@ -31,7 +31,8 @@ _MAIN = "import sys\n\nfrom hasite.guard.__main__ import main\n\nsys.exit(main()
 
 _GUARD = f"""[Unit]
 Description=HASite's guard: who may take writes
-After=network.target {FUSE_UNIT}
+# A shutdown ends it first, so that it can hand over and stop the server itself.
+After=network.target {FUSE_UNIT} {UNIT}
 Wants={FUSE_UNIT}
 StartLimitIntervalSec=0
 
@@ -42,11 +43,12 @@ ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=0.2
 WatchdogSec=30
-TimeoutStopSec=10
+TimeoutStopSec=20
 OOMScoreAdjust=-900
 CPUWeight=10000
 IOWeight=10000
 MemoryMin=40M
+LimitNOFILE=65536
 LimitRTPRIO=1
 RuntimeDirectory=hasite
 RuntimeDirectoryMode=0700

@@ -62,6 +62,10 @@ class Guards(Protocol):
         """The operator's certificate, once the database is followed."""
         ...
 
+    def authority(self, uid: str) -> Authority | None:
+        """The one in use, once the database is followed."""
+        ...
+
     async def drop(self, uid: str) -> None:
         """The database is gone, or not this operator's affair any more."""
         ...
@@ -187,6 +191,11 @@ class GuardLines:
         """See ``Guards``."""
         line = self._lines.get(uid)
         return line.paths if line is not None else None
+
+    def authority(self, uid: str) -> Authority | None:
+        """See ``Guards``."""
+        line = self._lines.get(uid)
+        return line.authority if line is not None else None
 
     async def drop(self, uid: str) -> None:
         """See ``Guards``."""

@@ -1,4 +1,4 @@
-"""``guard.pyz`` runs the guard; ``guard.pyz fuse`` the fuse, which loads nothing of the guard."""
+"""``guard.pyz`` runs the guard; ``guard.pyz fuse`` the fuse, which loads nothing of the guard; ``backup`` one job."""
 
 import sys
 
@@ -9,6 +9,10 @@ def main() -> int:
         from hasite.guard import fuse
 
         fuse.main("/run/hasite/lease", tuple(sys.argv[2:]), "hasite-db.service")
+    if sys.argv[1:2] == ["backup"]:
+        from hasite.guard import backupjob
+
+        return backupjob.main()
     from hasite.guard.program import run
 
     return run()

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hasite.guard import lease, protocol
+from hasite.guard.backupclerk import Clerk
+from hasite.guard.backupjob import Where
 from hasite.guard.driver import Driver, is_fence
 from hasite.guard.engines.base import Engine, Layout, Service
 from hasite.guard.health import Health, Status
@@ -27,6 +29,14 @@ log = logging.getLogger("hasite.agent")
 TICK = 0.1
 """Seconds between two ticks: part of what the holder's deadline allows for."""
 
+LEAVE = 16.0
+"""Seconds, at most, that an orderly end takes: a handover's (``holder``), and ``_STAY``."""
+
+_STAY = 2.0
+_LINGER = 0.5
+TOLD = 20
+"""Of what is kept, how many a beat names: it must fit a line."""
+
 _FIXED = ("cluster", "name", "engine", "topology")
 _ALIVE = 5.0
 _ABSENT = Database("absent")
@@ -37,7 +47,9 @@ class VoteLost(Exception):
 
 
 class Agent:
-    """``ports``: those of the guards and of the pages; the same on every member, but for tests (``address_of``)."""
+    """``ports``: those of the guards and of the pages; the same on every member, but for tests (``address_of``).
+
+    ``where``: the server's own things, for backups; None: this member makes none."""
 
     def __init__(
         self,
@@ -47,13 +59,15 @@ class Agent:
         *,
         address_of: Callable[[Member], Address],
         version: str = "",
+        where: Where | None = None,
     ) -> None:
         """Raises DamagedVote or OSError: without its vote a guard does not start."""
         settings.timing.check()
         self._settings, self._layout, self._version = settings, layout, version
         self._store = VoteStore(layout.vote, layout.data)
         self._address_of = address_of
-        self._guard = protocol.start(settings, self._store.load(), lease.clock())
+        self._clerk = Clerk(settings, layout, lambda: self.status().beat, where, restored=self._restored)
+        self._guard = protocol.start(self._clerk.admitted(settings), self._store.load(), lease.clock())
         self._transport = Transport(settings.name, Tls(layout.ca, layout.certificate, layout.key), self._received)
         self._health = Health(self.status)
         self._notifier = Notifier()
@@ -65,12 +79,14 @@ class Agent:
         self._last = Beat(settings.name, 0, "", 0.0, "standby", _ABSENT)
         self._said: Beat | None = None
         self._fed = 0.0
+        self._left = False
         self._timer: asyncio.TimerHandle | None = None
         self._peers: frozenset[str] = frozenset()
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, listen: Address, pages: Address | None) -> None:
-        """Until cancelled. Raises VoteLost, or OSError when a port or a certificate can't be used."""
+        """Until ``leave`` has done its work, or it is cancelled. Raises VoteLost, or OSError when a port or a
+        certificate can't be used."""
         os.makedirs(self._layout.run, exist_ok=True)
         await self._transport.start(listen)
         await self._health.start(pages, self._layout.socket)
@@ -104,7 +120,32 @@ class Agent:
             self._engine.configure(settings)
             self._driver.interval = settings.timing.renew / 2
             self._driver.again()
-        self._feed(protocol.Given(settings))
+        self._clerk.configure(settings)
+        self._feed(protocol.Given(self._clerk.admitted(settings)))
+
+    def leave(self) -> None:
+        """Ends ``run`` once what this member reigns over is handed over; when asked again, at once."""
+        if self._guard.leaving:
+            self._end()
+            return
+        asyncio.get_running_loop().call_later(LEAVE, self._end)
+        self._feed(protocol.Leave())
+
+    def _depart(self) -> None:
+        """Who has given up an epoch stays for a moment: the next primary may need its vote, and its first vouch."""
+        if not self._guard.ballot.given_up:
+            asyncio.get_running_loop().call_later(_LINGER if self._left else 0.0, self._end)
+        elif not self._left:
+            self._left = True
+            asyncio.get_running_loop().call_later(_STAY, self._end)
+
+    def _end(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _restored(self) -> None:
+        """There is what the database is to be made from."""
+        self._feed(protocol.Given(self._clerk.admitted(self._settings)))
 
     def member(self, name: str) -> Member | None:
         """By the settings, else by the vote: one that was just removed may still be needed."""
@@ -123,7 +164,9 @@ class Agent:
             role=self._guard.desired.role,
             lease_left=left,
             database=database or self._last.database,
-            saved=self._saved,
+            saved=self._saved[-TOLD:],
+            saved_count=len(self._saved),
+            backup=self._clerk.word,
         )
         connected = tuple(name for name in sorted({*self._peers, OPERATOR}) if self._transport.connected(name))
         error = self._driver.error if self._driver is not None else ""
@@ -137,15 +180,18 @@ class Agent:
             self._promotions,
             connected,
             error,
+            settings.write_routing == "local",
         )
 
     async def _ticks(self) -> None:
         self._tick()
-        alive = asyncio.create_task(self._alive())
+        beside = [asyncio.create_task(work) for work in (self._alive(), self._clerk.run())]
         try:
-            await self._failure
+            await self._over
         finally:
-            alive.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -159,17 +205,24 @@ class Agent:
     async def _alive(self) -> None:
         """A loop that hangs does not send it."""
         while True:
-            self._saved = saved(self._layout.saved)
+            try:
+                self._saved = saved(self._layout.saved)
+            except OSError as error:
+                log.error("what is saved can't be listed: %s", error)
             guard = self._guard
             self._notifier.say(f"WATCHDOG=1\nSTATUS={guard.desired.role}, epoch {guard.ballot.vote.epoch}")
             await asyncio.sleep(_ALIVE)
 
     def _received(self, message: Message) -> None:
+        if isinstance(message, Beat):
+            self._clerk.heard(message)
         self._feed(protocol.Received(message))
 
     def _observed(self, database: Database, reached: Desired | None) -> None:
-        if database.state == "primary" and not database.read_only and self._guard.desired.role == "primary":
-            epoch = self._guard.desired.epoch
+        desired = self._guard.desired
+        rules = desired.role == "primary" or (desired.role == "ring" and desired.epoch > 0)
+        if database.state == "primary" and not database.read_only and rules:
+            epoch = desired.epoch
             self._promotions += epoch != self._reigned
             self._reigned = epoch
         self._feed(protocol.Observed(database, reached))
@@ -177,7 +230,7 @@ class Agent:
     def _feed(self, event: protocol.Event) -> None:
         """Nothing more happens once a vote was lost. An error in the protocol is as fatal: its state is not to be
         trusted."""
-        if self._failure.done():
+        if self._over.done():
             return
         self._fed = asyncio.get_running_loop().time()
         try:
@@ -187,11 +240,13 @@ class Agent:
             for output in outputs:
                 self._carry_out(output)
         except Exception as error:
-            self._failure.set_exception(error if isinstance(error, VoteLost) else RuntimeError(repr(event)[:400]))
+            self._over.set_exception(error if isinstance(error, VoteLost) else RuntimeError(repr(event)[:400]))
             log.critical("the guard ends", exc_info=error)
             return
         self._aim()
         self._connect()
+        if self._guard.leaving and self._guard.reign is None:
+            self._depart()
 
     def _aim(self) -> None:
         if self._driver is not None:
@@ -210,7 +265,7 @@ class Agent:
         """With what the protocol does not know. The same object for every peer that it goes to."""
         if beat is not self._said:
             self._said = beat
-            self._last = replace(beat, saved=self._saved)
+            self._last = replace(beat, saved=self._saved[-TOLD:], saved_count=len(self._saved), backup=self._clerk.word)
         return self._last
 
     def _keep(self, vote: Vote) -> None:

@@ -6,14 +6,17 @@ from math import inf
 from zlib import crc32
 
 from hasite.guard import ballot as ballots
-from hasite.guard import election, records
+from hasite.guard import election, records, ring
 from hasite.guard.election import Facts, Verdict
 from hasite.guard.messages import Answer, Ask, Order, Release, Yield
-from hasite.guard.model import OPERATOR, Position, SyncRecord
+from hasite.guard.model import OPERATOR, Database, Position, SyncRecord
 from hasite.guard.state import Campaign, Guard, Reign, Turn, learn
 
 RANK_DELAY = 0.2
 """Seconds by which each better placed member goes first, so that two rarely ask at once."""
+
+ORDER_SECONDS = 30.0
+"""For how long an order to promote counts. Longer than the operator waits before it gives it again."""
 
 
 def alive(guard: Guard, asker: str, now: float) -> str:
@@ -25,6 +28,8 @@ def alive(guard: Guard, asker: str, now: float) -> str:
             return f"{name} reigns and said so {now - heard.at:.1f} s ago"
     if guard.reign is not None and guard.reign.throned:
         return f"{guard.name} reigns"
+    if guard.settings.ring:
+        return ""  # a stream says nothing about who leads
     upstream = guard.database.upstream
     if guard.database.streaming and upstream and upstream != asker and not denies(guard, upstream, now):
         return f"{guard.name} receives from {upstream}"
@@ -38,10 +43,19 @@ def denies(guard: Guard, name: str, now: float) -> bool:
 
 
 def is_frozen(guard: Guard) -> bool:
-    """Whether the position of its data is final: nothing received, and all that was received applied."""
+    """Whether the position of its data is final: nothing received, and all that was received applied.
+
+    In a ring nothing is frozen, and any member that takes writes will do."""
     database = guard.database
+    if guard.settings.ring:
+        return ring.can_lead(database) or ring.may_found(guard)
     proved = guard.desired.role == "frozen" and guard.reached == guard.desired
     return proved and database.state == "standby" and database.drained and database.position is not None
+
+
+def told(guard: Guard) -> Database:
+    """This member's database, as it answers a candidate."""
+    return ring.told(guard) if guard.settings.ring else guard.database
 
 
 def bootstraps(guard: Guard) -> bool:
@@ -52,12 +66,13 @@ def bootstraps(guard: Guard) -> bool:
 def consider(turn: Turn) -> None:
     """Begins a trial when the primary seems gone and this member could follow it."""
     guard = turn.guard
-    if turn.now < guard.next_try or guard.reign or guard.campaign or guard.ended or guard.owed:
+    if turn.now < guard.next_try or guard.reign or guard.campaign or guard.ended or guard.owed or guard.leaving:
         return
     member = guard.member
-    if member is None or member.witness or guard.settings.topology != "PrimaryReplica":
+    if member is None or member.witness:
         return
-    if not bootstraps(guard) and (guard.database.position is None or guard.database.state != "standby"):
+    able = is_frozen(guard) if guard.settings.ring else guard.database.state == "standby"
+    if not bootstraps(guard) and (guard.database.position is None or not able):
         return
     begin(turn)
 
@@ -77,11 +92,9 @@ def begin(turn: Turn) -> None:
         if delay:
             turn.put(next_try=now + delay, attempts=1)
             return
-    own = Answer(
-        guard.name, ask.epoch, True, True, guard.ballot.vote, guard.database.position, "", guard.database.state
-    )
+    own = Answer(guard.name, ask.epoch, True, True, guard.ballot.vote, told(guard).position, "", guard.database.state)
     chosen = now < guard.urged
-    campaign = Campaign(ask.epoch, True, now, now, *guard.known, {guard.name: own}, valid_order(guard), chosen)
+    campaign = Campaign(ask.epoch, True, now, now, *guard.known, {guard.name: own}, valid_order(guard, now), chosen)
     turn.put(campaign=campaign)
     turn.broadcast(ask)
 
@@ -101,10 +114,13 @@ def place(guard: Guard, now: float) -> int:
     return sum(claim > mine or (claim == mine and name < guard.name) for name, claim in claims.items())
 
 
-def valid_order(guard: Guard) -> Order | None:
-    """The order to promote this member, as long as no later reign is known than the one that it was given in."""
+def valid_order(guard: Guard, now: float) -> Order | None:
+    """The order to promote this member, as long as no later reign is known than the one that it was given in, and not
+    for long: while a person still means it, the operator repeats it."""
     order = guard.order
     if order is None or order.kind != "promote" or order.member != guard.name or order.epoch < guard.reigned:
+        return None
+    if now >= guard.ordered_at + ORDER_SECONDS:
         return None
     return order
 
@@ -189,7 +205,7 @@ def with_own_position(guard: Guard, campaign: Campaign) -> Campaign:
     own = campaign.answers[guard.name]
     if own.position is not None or not is_frozen(guard):
         return campaign
-    own = replace(own, position=guard.database.position, state="standby")
+    own = replace(own, position=told(guard).position, state="standby")
     return replace(campaign, answers={**campaign.answers, guard.name: own})
 
 
@@ -256,10 +272,13 @@ def behind(guard: Guard, campaign: Campaign) -> float | None:
 
 def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdict:
     """The rules of data; for the first epoch of all, that nobody can have any."""
+    trial = campaign.trial
     positions = {
         name: answer.position
         for name, answer in campaign.answers.items()
-        if answer.position and (answer.state == "standby" or not campaign.trial)
+        if answer.position
+        and (answer.granted or trial)  # who refuses has frozen nothing
+        and (answer.state == "standby" or not trial or guard.settings.ring)
     }
     members = election.data_members(campaign.membership, campaign.previous)
     if bootstraps(guard):
@@ -273,6 +292,8 @@ def judge(guard: Guard, campaign: Campaign, record: SyncRecord | None) -> Verdic
     facts = Facts(guard.settings, campaign.membership, record, positions, frozenset(silent), lag, forced)
     if campaign.chosen:
         facts = replace(facts, settings=replace(guard.settings, preferred_location=None))
+    if guard.settings.ring:
+        return election.compare(guard.name, positions, facts)
     return election.judge(facts)
 
 

@@ -4,11 +4,13 @@ systemd keeps a unit's processes in a control group, in the unified hierarchy or
 cgroup v1, also in the hybrid layout). Imports next to nothing, for the fuse's sake.
 """
 
+import errno
 import os
 import signal
 import time
 
 _ROOT = "/sys/fs/cgroup"
+_GONE = (errno.ENOENT, errno.ENODEV)
 
 
 def folders(unit: str, root: str = _ROOT, own: str = "/proc/1/cgroup") -> tuple[str, ...]:
@@ -26,13 +28,29 @@ def folders(unit: str, root: str = _ROOT, own: str = "/proc/1/cgroup") -> tuple[
 
 
 def pids(groups: tuple[str, ...]) -> tuple[int, ...]:
-    """In the groups and those below them. A group that is not there has none."""
+    """In the groups and those below them. A group that is not there has none. Raises OSError when they can't be seen,
+    for want of descriptors, for example: then there may be any."""
     found: list[int] = []
-    for group in groups:
-        for folder, _, names in os.walk(group):
-            if "cgroup.procs" in names:
-                found += _members(f"{folder}/cgroup.procs")
+    waiting = list(groups)
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if error.errno in _GONE:
+                continue
+            raise
+        found += _members(f"{folder}/cgroup.procs")
     return tuple(dict.fromkeys(found))
+
+
+def runs(groups: tuple[str, ...]) -> bool:
+    """Whether there may be any."""
+    try:
+        return bool(pids(groups))
+    except OSError:
+        return True
 
 
 def kill(groups: tuple[str, ...], patience: float = 1.0) -> bool:
@@ -42,10 +60,10 @@ def kill(groups: tuple[str, ...], patience: float = 1.0) -> bool:
     before it does anything more.
     """
     end = time.monotonic() + patience
-    while found := pids(groups):
+    while runs(groups):
         for group in groups:
             _write(f"{group}/cgroup.kill")
-        for pid in found:
+        for pid in _seen(groups):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -56,12 +74,21 @@ def kill(groups: tuple[str, ...], patience: float = 1.0) -> bool:
     return True
 
 
+def _seen(groups: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return pids(groups)
+    except OSError:
+        return ()
+
+
 def _members(path: str) -> list[int]:
     try:
         with open(path, encoding="ascii") as lines:
             return [pid for line in lines if (pid := int(line)) > 1]
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in _GONE:
+            return []
+        raise
 
 
 def _write(path: str) -> None:

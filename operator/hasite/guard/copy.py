@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
+from hasite.guard.door import Door, bind
 from hasite.guard.engines.base import EngineError, Layout
 from hasite.guard.link import Tls, identity
 
@@ -39,25 +40,29 @@ class CopyServer:
         self._layout, self._address = layout, address
         self._produce, self._admitted = produce, admitted
         self._busy = asyncio.Lock()
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
+        self._context: ssl.SSLContext | None = None
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Raises OSError when the port is taken or a certificate is missing."""
         host, port = self._address
-        self._server = await asyncio.start_server(
-            self._serve,
-            host,
-            port,
-            ssl=_tls(self._layout).context(ssl.Purpose.CLIENT_AUTH),
-            ssl_handshake_timeout=5,
-            limit=1 << 16,
-        )
+        self._context = _tls(self._layout).context(ssl.Purpose.CLIENT_AUTH)
+        self._door = Door(bind((host or "", port)), self._context, self._protocol)
+        self._door.open()
+
+    def renew(self) -> None:
+        """A new certificate is for those who come from now on. Raises OSError when it can't be used."""
+        if self._context is not None:
+            self._context.load_cert_chain(str(self._layout.certificate), str(self._layout.key))
+
+    def _protocol(self) -> asyncio.Protocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=1 << 16), self._serve)
 
     async def close(self) -> None:
         """Cuts copies that are under way."""
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            self._door.close()
         for task in self._clients:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)

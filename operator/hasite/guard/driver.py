@@ -26,6 +26,7 @@ _HURRY = 10.0
 _RETRY = (0.1, 2.0)
 _DRIFT = 5.0
 _PATIENCE = 2.0
+_AGAIN = 0.1
 
 Find = Callable[[str], Member | None]
 Report = Callable[[Database, Desired | None], None]
@@ -52,6 +53,9 @@ def reached(desired: Desired, database: Database | None) -> bool:
             )
         case "stopped":
             return database.state in ("stopped", "absent")
+        case "ring":
+            tied = desired.upstream is None or (database.upstream == desired.upstream and database.streaming)
+            return database.state == "primary" and not database.read_only and tied
 
 
 class Driver:
@@ -62,6 +66,8 @@ class Driver:
     def __init__(self, engine: Engine, service: Service, path: Path, find: Find, observed: Report) -> None:
         self._engine, self._service, self._path = engine, service, str(path)
         self._find, self._report = find, observed
+        self._file = lease.Writer(self._path)
+        self._next_kill = 0.0
         self._desired = Desired("standby")
         self._since = lease.clock()
         self._written = lease.read(self._path)
@@ -90,6 +96,7 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._engine.close()
+        self._file.close()
 
     def aim(self, desired: Desired, deadline: float | None) -> None:
         """What the server is to be from now on. ``deadline``: of the lease, by ``lease.clock``; None without one.
@@ -110,14 +117,24 @@ class Driver:
         self.enforce()
 
     def enforce(self) -> None:
-        """Kills what may not run: called at every tick, for a server may be on its way up when it is first killed."""
+        """Kills what may not run: called at every tick, for a server may be on its way up when it is first killed. One
+        that does not die is killed again, but not so often that nothing else is done."""
         expired = self._suspect and lease.clock_ns() >= self._written
-        if (expired or is_fence(self._desired)) and self._service.pids():
+        if (expired or is_fence(self._desired)) and lease.clock() >= self._next_kill and self._runs():
             log.warning("killing the server: %s", "its lease is over" if expired else "it is to be stopped")
             self._changed.set()
             self._done = None
             self._engine.kill()
+            self._next_kill = lease.clock() + _AGAIN if self._runs() else 0.0
             self._look.set()
+
+    def _runs(self) -> bool:
+        """Whether a server may run: what can't be seen may."""
+        try:
+            return bool(self._service.pids())
+        except OSError as error:
+            log.error("whether the server runs can't be seen: %s", error)
+            return True
 
     def again(self) -> None:
         """Something that the server depends on has changed, such as its settings."""
@@ -126,13 +143,14 @@ class Driver:
     def _extend(self, deadline: int, desired: Desired) -> None:
         if deadline == self._written:
             return
-        if desired.role == "primary":
-            self._suspect = True
         try:
-            lease.write(self._path, deadline)
-            self._written = deadline
+            self._file.write(deadline)
         except OSError as error:
             log.error("the lease can't be written: %s", error)
+            return
+        self._written = deadline
+        if desired.role == "primary":
+            self._suspect = True
 
     def _goal(self) -> Desired | None:
         """What to push to now. A suspect server is stopped before it is anything but a primary."""
@@ -205,7 +223,7 @@ class Driver:
 
     def _proved(self) -> Desired | None:
         """What is known to be reached, if the look that begins now shows it."""
-        if is_fence(self._desired) and not self._pushing and not self._service.pids():
+        if is_fence(self._desired) and not self._pushing and not self._runs():
             return self._desired
         return self._done
 
@@ -215,19 +233,19 @@ class Driver:
                 return await self._engine.observe()
         except Exception as error:
             why = "the server does not answer" if isinstance(error, TimeoutError) else repr(error)
-            last = self.database or Database("starting")
+            last = replace(self.database or Database("starting"), acknowledging=True)  # for all that is known
             return replace(last, position=None, drained=False, streaming=False, followers=frozenset(), detail=why)
 
     def _take(self, database: Database, done: Desired | None) -> None:
         """A look of this era: no push of an earlier goal was, or is, under way."""
         if self._suspect and self._desired.role != "primary" and self._harmless(database):
             self._settle()
-        if not self._suspect and database.state == "primary":
+        if not self._suspect and database.state == "primary" and self._desired.role != "ring":
             log.error("the server is primary, and nobody asked it to be")
             self._suspect = True
             self._written = 0
             with contextlib.suppress(OSError):
-                lease.write(self._path, 0)
+                self._file.write(0)
             self.enforce()
         if reached(self._desired, self.database) and not reached(self._desired, database):
             self._wake.set()
@@ -237,11 +255,11 @@ class Driver:
     def _harmless(self, database: Database) -> bool:
         if database.state == "standby":
             return database.read_only
-        return database.state in ("stopped", "absent", "failed") and not self._service.pids()
+        return database.state in ("stopped", "absent", "failed") and not self._runs()
 
     def _settle(self) -> None:
         try:
-            lease.write(self._path, lease.NEVER)
+            self._file.write(lease.NEVER)
         except OSError as error:
             log.error("the lease can't be written: %s", error)
             return

@@ -19,7 +19,7 @@ _ALIVE = 1.0
 
 def blow(path: str, groups: tuple[str, ...], now_ns: int) -> bool:
     """One look: whether the lease was over, and there was something to kill, which is dead now or dies at the next."""
-    if now_ns < lease.read(path) or not cgroup.pids(groups):
+    if now_ns < lease.read(path) or not cgroup.runs(groups):
         return False
     cgroup.kill(groups, patience=1.0)
     return True

@@ -1,14 +1,22 @@
 """What the local server is to be: one function of the guard's state, so that no path can forget a fence."""
 
-from hasite.guard import election, records
+from hasite.guard import election, records, ring
 from hasite.guard.model import Desired, SyncRecord
 from hasite.guard.state import Guard, Reign
 
 
 def goal(guard: Guard) -> Desired:
+    """By the topology. A witness has nothing to run in either."""
+    if guard.settings.ring and guard.member is not None and not guard.member.witness:
+        return ring.goal(guard)
+    return single(guard)
+
+
+def single(guard: Guard) -> Desired:
     """In the order of their strength: what must not run, what may be primary, what must keep still, whom to follow.
 
-    Without a known primary the data is frozen: whatever a guard was before it started, it waits for an election.
+    Without a known primary the data is frozen: whatever a guard was before it started, it waits for an election. One
+    that is about to end starts nothing that it has stopped.
     """
     reign, epoch = guard.reign, guard.ballot.vote.epoch
     if guard.ended:
@@ -24,8 +32,9 @@ def goal(guard: Guard) -> Desired:
             False,
             reign.create,
         )
-    if guard.member is None or guard.member.witness:
-        return Desired("stopped")
+    leaves = guard.leaving and guard.desired.role == "stopped"
+    if guard.member is None or guard.member.witness or leaves:
+        return guard.desired if leaves else Desired("stopped")
     asking = guard.campaign is not None and not guard.campaign.trial
     if reign is not None or asking or guard.owed is not None or guard.followed is None:
         return Desired("frozen")

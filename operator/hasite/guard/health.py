@@ -27,7 +27,7 @@ _PATIENCE = 2.0
 @dataclass(frozen=True)
 class Status:
     """A guard at one moment. ``version``: of the guard itself; ``promotions``: since it started; ``error``: what keeps
-    the server from being what it is to be."""
+    the server from being what it is to be. ``local``: of a ring, each app is led to its own location."""
 
     beat: Beat
     vote: Vote
@@ -37,13 +37,27 @@ class Status:
     promotions: int
     connected: tuple[str, ...]
     error: str
+    local: bool = False
 
 
-def verdicts(beat: Beat) -> dict[str, bool]:
+def verdicts(beat: Beat, local: bool = False) -> dict[str, bool]:
     """What each path says. A primary is one with a lease: a proxy that hears 503 cuts its connections."""
     database = beat.database
+    if beat.role == "ring":
+        return _of_ring(beat, local)
     primary = beat.lease_left > 0 and beat.role == "primary" and database.state == "primary" and not database.read_only
     replica = database.state == "standby" and database.streaming
+    return {"/primary": primary, "/read-write": primary, "/replica": replica, "/health": primary or replica}
+
+
+def _of_ring(beat: Beat, local: bool) -> dict[str, bool]:
+    """Every member takes writes; apps are led to the one with the lease, or, ``local``, to any that also receives what
+    others write. Whoever has the lease is led to in any case: when all have a conflict, one must go on."""
+    database = beat.database
+    writable = database.state == "primary" and not database.read_only
+    leads = writable and beat.lease_left > 0
+    primary = leads or (writable and local and database.conflict is None)
+    replica = writable and not primary and database.streaming
     return {"/primary": primary, "/read-write": primary, "/replica": replica, "/health": primary or replica}
 
 
@@ -60,7 +74,9 @@ def metrics(status: Status) -> str:
 
     say("epoch", "The newest epoch that this guard has granted or heard of.", beat.epoch)
     say("lease_left_seconds", "What is left of this member's lease; 0 without one.", beat.lease_left)
-    say("primary", "Whether this member is the primary, with a valid lease.", verdicts(beat)["/primary"])
+    leads = verdicts(beat, status.local)["/primary"]
+    say("primary", "Whether this member is the primary, with a valid lease; of a local ring, one of them.", leads)
+    say("conflict", "Whether what others wrote can't be applied here.", database.conflict is not None)
     say("streaming", "Whether a live stream comes in.", database.streaming)
     say("followers", "Members that stream from this one.", len(database.followers))
     say("lag_bytes", "Received and not yet replayed, or sent and not yet received.", database.lag_bytes)
@@ -68,7 +84,7 @@ def metrics(status: Status) -> str:
     say("sync_required", "Members that a write waits for.", beat.sync.required if beat.sync else None)
     say("promotions_total", "Times that this member became primary.", status.promotions, "counter")
     say("peers_connected", "Guards and the operator that are connected.", len(status.connected))
-    say("saved", "Copies of what this member alone had.", len(beat.saved))
+    say("saved", "Copies of what this member alone had.", beat.saved_count)
     say("error", "Whether the server can't be brought to where it is to be.", bool(status.error))
     name = "hasite_guard_state"
     lines.append(f"# HELP {name} What the server is.\n# TYPE {name} gauge\n")
@@ -78,7 +94,7 @@ def metrics(status: Status) -> str:
 
 def status_text(status: Status) -> str:
     """JSON with the verdicts beside it."""
-    value = {**dump(status), "verdicts": verdicts(status.beat)}
+    value = {**dump(status), "verdicts": verdicts(status.beat, status.local)}
     return json.dumps(value, indent=1) + "\n"
 
 
@@ -119,7 +135,7 @@ class Health:
         status = self._look()
         if path == "/metrics":
             return 200, "text/plain; version=0.0.4; charset=utf-8", metrics(status)
-        verdict = verdicts(status.beat).get(path)
+        verdict = verdicts(status.beat, status.local).get(path)
         if verdict is None:
             return 404, "text/plain", "not found\n"
         beat = status.beat

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 
 from hasite.guard import ballot as ballots
-from hasite.guard import election, records
+from hasite.guard import election, records, ring, silence
 from hasite.guard.goal import allies_of, goal
 from hasite.guard.messages import Answer, Ask, Order, Release, Renew, Renewed, Yield
 from hasite.guard.model import OPERATOR, Database, Membership, SyncRecord, Timing
@@ -54,7 +54,7 @@ def expire(turn: Turn) -> None:
         return
     if reign.throned and turn.now >= reign.deadline:
         turn.note(f"the lease of epoch {reign.epoch} ran out")
-        turn.put(reign=None, ended=True, followed=None, next_try=turn.now)
+        turn.put(reign=None, ended=not guard.settings.ring, followed=None, next_try=turn.now)
     elif not reign.throned and turn.now >= reign.began + guard.settings.timing.ttl:
         turn.note(f"elected in epoch {reign.epoch}, but no majority vouches")
         turn.put(reign=None, followed=None, next_try=turn.now + guard.settings.timing.renew)
@@ -123,6 +123,9 @@ def advance(turn: Turn) -> None:
     reign = turn.guard.reign
     if reign is None or not reign.throned:
         return
+    if turn.guard.settings.ring:
+        lead_ring(turn, reign)
+        return
     if reign.handover is not None:
         hand_over(turn, reign.handover)
         return
@@ -131,6 +134,23 @@ def advance(turn: Turn) -> None:
     if reign.raising is None:
         change_membership(turn, reign)
     advance_record(turn)
+
+
+def lead_ring(turn: Turn, reign: Reign) -> None:
+    """All apps are led here, for as long as the server takes writes and nobody is better. It is never stopped."""
+    guard = turn.guard
+    if ring.takes_writes(guard.database):  # even when the last look could not see how far it is
+        if not reign.primary_seen:
+            turn.put_reign(primary_seen=True)
+        better = ring.rival(guard, turn.now) if guard.database.conflict else None
+        if better is not None:
+            turn.note(f"has stopped at a conflict: {better} should lead")
+            abdicate(turn, better)
+        elif reign.raising is None:
+            change_membership(turn, turn.reign)
+    elif reign.primary_seen or (not reign.create and turn.now > reign.began + 10 * guard.settings.timing.ttl):
+        turn.note(f"the server is {guard.database.state}: gives epoch {reign.epoch} up")
+        abdicate(turn, None)
 
 
 def is_down(turn: Turn, reign: Reign) -> bool:
@@ -252,11 +272,11 @@ def advance_record(turn: Turn) -> None:
             turn.put_reign(record=reign.proposal, proposal=None)
         return
     eligible, required = records.wanted(guard.settings, reign, allies_of(guard, reign), turn.now)
-    version = max(reign.record.version, reign.intent.version if reign.intent else 0) + 1
+    version = max(reign.record.version, reign.issued) + 1
     change = replace(reign.record, version=version, eligible=eligible, required=required)
     if records.same(change, reign.record):
         if reign.intent is not None:
-            turn.put_reign(intent=None, mark=None)
+            turn.put_reign(intent=None, mark=None, hushed=None, issued=version)
     elif required == 0:
         propose(turn, change)
     else:
@@ -267,9 +287,9 @@ def prepare(turn: Turn, change: SyncRecord) -> None:
     """Towards a record with a promise: the server keeps it first, then what came before is where it should be."""
     guard, reign = turn.guard, turn.reign
     if reign.intent is None or not records.same(change, reign.intent):
-        turn.put_reign(intent=change, mark=None)
+        turn.put_reign(intent=change, mark=None, hushed=None, issued=change.version)
     elif reign.mark is None:
-        if server_waits(turn):
+        if server_waits(turn) and silence.is_over_all(turn, reign.intent):
             turn.put_reign(mark=guard.database.position)
     elif records.caught_up(reign.intent, reign.mark, guard.name, guard.heard):
         propose(turn, reign.intent)
@@ -277,7 +297,7 @@ def prepare(turn: Turn, change: SyncRecord) -> None:
 
 def propose(turn: Turn, change: SyncRecord) -> None:
     """Sends a record to the voters."""
-    turn.put_reign(proposal=change, intent=None, mark=None)
+    turn.put_reign(proposal=change, intent=None, mark=None, hushed=None, issued=change.version)
     renew(turn)
 
 
@@ -296,8 +316,8 @@ def watch_followers(turn: Turn, database: Database) -> None:
         there = name in database.followers
         if name not in seen or seen[name][0] != there:
             seen[name] = (there, turn.now)
-    if seen != reign.seen:
-        turn.put_reign(seen=seen)
+    turn.put_reign(seen=seen)
+    silence.watch(turn, database)
 
 
 # --- the end
@@ -308,9 +328,14 @@ def on_order(turn: Turn, order: Order) -> None:
     reign = turn.guard.reign
     if reign is None or order.epoch != reign.epoch or reign.handover is not None or not reign.throned:
         return
-    reason = unready(turn, reign, order.member)
+    if turn.guard.settings.ring:
+        reason = "" if order.member == turn.guard.name else ring.unready(turn.guard, order.member, turn.now)
+    else:
+        reason = unready(turn, reign, order.member)
     turn.put(refusal=reason)
-    if not reason and order.member != turn.guard.name:
+    if turn.guard.settings.ring and not reason and order.member != turn.guard.name:
+        abdicate(turn, order.member)
+    elif not reason and order.member != turn.guard.name:
         turn.note(f"hands over to {order.member}")
         turn.put_reign(handover=Handover(order.member, True, turn.now))
 

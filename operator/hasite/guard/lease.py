@@ -22,13 +22,36 @@ def clock_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+class Writer:
+    """Keeps the file open: one that has run out of descriptors can still write."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def write(self, deadline_ns: int) -> None:
+        """Raises OSError: then the server may not become, or remain, a primary on the strength of it."""
+        if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
+            self.close()
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        text = deadline_ns.to_bytes(8, "little") + (NEVER ^ deadline_ns).to_bytes(8, "little")
+        os.pwrite(self._descriptor, text, 0)
+
+    def close(self) -> None:
+        """The file stays as it is."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 def write(path: str, deadline_ns: int) -> None:
-    """Raises OSError: then the server may not become, or remain, a primary on the strength of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Once. Raises OSError."""
+    writer = Writer(path)
     try:
-        os.pwrite(descriptor, deadline_ns.to_bytes(8, "little") + (NEVER ^ deadline_ns).to_bytes(8, "little"), 0)
+        writer.write(deadline_ns)
     finally:
-        os.close(descriptor)
+        writer.close()
 
 
 def read(path: str) -> int:

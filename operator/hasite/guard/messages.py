@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from hasite.guard.backup import Word
 from hasite.guard.model import Database, Membership, Position, State, SyncRecord, Vote
 
 
@@ -104,15 +105,18 @@ class Beat:
     ``settings_version``: of the membership that it was given; ``membership_version``: of the one in force in its vote,
     0 while a change of it is under way. ``refusal``: why it does not take over, when it should.
     ``sync``: of a primary, what it waits for, with ``required`` 0 for nobody; of others, the record in their vote.
-    ``saved``: where it keeps what it alone had, newest last. ``epoch`` and ``holder`` are of its vote; ``reign``: the
-    newest epoch that it knows a primary to have reigned in.
+    ``saved``: where it keeps what it alone had, the newest of it, those last; ``saved_count``: all. ``epoch`` and
+    ``holder`` are of its vote; ``reign``: the newest epoch that it knows a primary to have reigned in. ``backup``: None
+    where none are asked for. ``obeys``: the key of the newest ``sync`` that it has heard from the primary and that its
+    server was seen to keep to since: unless it is eligible there, it acknowledges nothing, whatever older word may
+    still come.
     """
 
     sender: str
     epoch: int
     holder: str
     lease_left: float
-    role: Literal["primary", "standby", "frozen", "stopped"]
+    role: Literal["primary", "standby", "frozen", "stopped", "ring"]
     database: Database
     sync: SyncRecord | None = None
     settings_version: int = 0
@@ -120,6 +124,9 @@ class Beat:
     refusal: str = ""
     saved: tuple[str, ...] = ()
     reign: int = 0
+    backup: Word | None = None
+    obeys: tuple[int, ...] = ()
+    saved_count: int = 0
 
 
 Message = Renew | Renewed | Ask | Answer | Release | Yield | Superseded | Order | Beat

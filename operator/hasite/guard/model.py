@@ -8,6 +8,8 @@ acknowledged write.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hasite.guard.backup import Backup, Restore
+
 OPERATOR = "operator"
 """The name of the voter that is not a guard."""
 
@@ -92,13 +94,31 @@ class Vote:
 
 
 @dataclass(frozen=True)
+class Conflict:
+    """Why a member of a ring has stopped applying what others wrote: it does not go on until that can be applied.
+
+    ``words``, ``number``: the server's own error, with the table and, where the server tells, the key. ``transaction``:
+    its GTID. ``writer``: the member that wrote it. ``row``: what was to be done, as a statement of the row.
+    """
+
+    number: int
+    words: str
+    transaction: str = ""
+    writer: str = ""
+    row: str = ""
+
+
+@dataclass(frozen=True)
 class Database:
     """What the engine's driver saw of the local server.
 
     ``position``: None when it could not be read. ``drained``: everything received is replayed, so that the position's
     epoch is right. ``upstream``: the member that it is set to receive from; ``streaming``: that stream is live.
     ``followers``: on a primary, members that stream from it and have received all but a moment's worth.
-    ``read_only``: the server refuses writes.
+    ``read_only``: the server refuses writes. ``conflict``: of a ring alone.
+
+    Of engines whose primary takes anybody's answer (``election.SEMI_SYNC``): ``acknowledging``: it answers its
+    upstream, or may; ``receivers``: on a primary, members with a connection that they receive by, whatever they lack.
     """
 
     state: State
@@ -111,6 +131,9 @@ class Database:
     lag_bytes: int | None = None
     lag_seconds: float | None = None
     detail: str = ""
+    conflict: Conflict | None = None
+    acknowledging: bool = False
+    receivers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -121,14 +144,19 @@ class Desired:
     it runs read-only and receives nothing, as does ``frozen``, which also drains what it has). ``stopped``: at once,
     as a fence, unless ``clean``: by a shutdown that first sends everything to the followers. ``create``: a primary may
     make a new, empty database when it has none; without it, a server without data must fail.
+
+    ``ring``: takes writes as all members do, and receives those of others from ``upstream`` (None: as it is set
+    already). A server that has just started takes writes when it has caught up with its upstream, or ``alone``: nobody
+    is there. ``epoch``, when not 0: all apps are led to this member. See ``ring``.
     """
 
-    role: Literal["primary", "standby", "frozen", "stopped"]
+    role: Literal["primary", "standby", "frozen", "stopped", "ring"]
     epoch: int = 0
     upstream: str | None = None
     sync: SyncRecord | None = None
     clean: bool = False
     create: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +199,8 @@ class Settings:
 
     ``bootstrap``: the member that may make a new, empty database when nobody has one; None after that.
     ``degraded_writes``: in synchronous mode, whether a primary without standbys may go on. ``maximum_lag``: seconds.
+    ``restore``: what ``bootstrap`` makes the database from, in place of an empty one.
+    ``write_routing``: of a ring, whether apps are led to one member or each to that of its own location.
     """
 
     cluster: str
@@ -186,3 +216,11 @@ class Settings:
     preferred_location: str | None = None
     engine_settings: dict[str, str] = field(default_factory=dict, hash=False)
     timing: Timing = field(default_factory=Timing)
+    backup: Backup | None = None
+    restore: Restore | None = None
+    write_routing: Literal["single", "local"] = "single"
+
+    @property
+    def ring(self) -> bool:
+        """Whether every member takes writes. Then a lease says only where apps are led to, and fences nobody."""
+        return self.topology == "PrimaryPrimary"

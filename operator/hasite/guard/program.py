@@ -1,7 +1,6 @@
 """Starts the guard on a member, and ends it."""
 
 import asyncio
-import contextlib
 import gc
 import hashlib
 import logging
@@ -9,6 +8,7 @@ import signal
 import sys
 
 from hasite.guard.agent import Agent, VoteLost
+from hasite.guard.backuprun import where_of
 from hasite.guard.engines import make
 from hasite.guard.engines.base import Engine, Layout, Service
 from hasite.guard.health import PORT as PAGES
@@ -39,17 +39,17 @@ def run() -> int:
 
 
 async def serve(settings: Settings, layout: Layout) -> None:
-    """Until SIGTERM or SIGINT; SIGHUP reads the settings again."""
-    agent = Agent(settings, layout, server(settings, layout), address_of=lambda m: (m.address, PORT), version=version())
+    """Until SIGTERM or SIGINT, and what this member reigns over is handed over; SIGHUP reads the settings again."""
+    held = server(settings, layout)
+    where = where_of(settings, layout) if held is not None else None
+    agent = Agent(settings, layout, held, address_of=lambda m: (m.address, PORT), version=version(), where=where)
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(agent.run(("", PORT), ("", PAGES)))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(number, agent.leave)
     loop.add_signal_handler(signal.SIGHUP, agent.reload)
     gc.collect()
     gc.freeze()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await agent.run(("", PORT), ("", PAGES))
 
 
 def server(settings: Settings, layout: Layout) -> tuple[Engine, Service] | None:

@@ -13,7 +13,7 @@ from when the vouch was asked for, had run out by then, the time to kill the ser
 from dataclasses import replace
 
 from hasite.guard import ballot as ballots
-from hasite.guard import candidate, holder
+from hasite.guard import candidate, holder, ring
 from hasite.guard.ballot import Ballot
 from hasite.guard.goal import goal
 from hasite.guard.messages import Answer, Ask, Beat, Order, Release, Renew, Renewed, Superseded, Yield
@@ -22,7 +22,9 @@ from hasite.guard.state import (
     Event,
     Given,
     Guard,
+    Handover,
     Heard,
+    Leave,
     Note,
     Observed,
     Output,
@@ -39,6 +41,7 @@ __all__ = [
     "Event",
     "Given",
     "Guard",
+    "Leave",
     "Note",
     "Observed",
     "Output",
@@ -80,12 +83,18 @@ def step(guard: Guard, event: Event, now: float) -> tuple[Guard, tuple[Output, .
             look(turn, event)
         case Given():
             take_settings(turn, event.settings)
+        case Leave():
+            turn.put(leaving=True)
         case Tick():
             pass
+    if turn.guard.settings.ring:
+        ring.look_around(turn)
     answer_owed(turn, asked=False)
     unfollow(turn)
     candidate.proceed(turn)
     candidate.consider(turn)
+    if turn.guard.leaving:
+        leave(turn)
     holder.advance(turn)
     give_up_former(turn)
     aim(turn)
@@ -133,11 +142,11 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     if ask.trial:
         seen = candidate.alive(guard, ask.sender, now)
         reason = ballots.trial_objection(guard.ballot, ask, timing, now, seen)
-        turn.send(ask.sender, reply(turn, ask, reason, guard.database))
+        turn.send(ask.sender, reply(turn, ask, reason, candidate.told(guard)))
         return
     reason = ballots.objection(guard.ballot, ask, timing, now)
-    if reason:
-        turn.send(ask.sender, reply(turn, ask, reason, guard.database))
+    if reason:  # its data are not frozen: their position means nothing
+        turn.send(ask.sender, reply(turn, ask, reason, replace(guard.database, position=None)))
         return
     again = ask.epoch == guard.ballot.vote.epoch
     if not again:
@@ -168,11 +177,12 @@ def answer_owed(turn: Turn, asked: bool) -> None:
         return
     database = guard.database
     frozen = candidate.is_frozen(guard)
-    nothing = database.state in ("absent", "failed") or guard.member is None or guard.member.witness
+    nothing = database.state in ("absent", "failed") or guard.member is None or guard.member.witness or guard.leaving
+    nothing = nothing or guard.settings.ring
     late = asked and turn.now >= owed.since + 2 * guard.settings.timing.renew
     if not (frozen or nothing or late):
         return
-    position = database.position if frozen else None
+    position = candidate.told(guard).position if frozen else None
     mind, quiet = guard.ballot, turn.now - guard.ballot.quiet_from
     answer = Answer(guard.name, owed.epoch, False, True, mind.vote, position, "", database.state, quiet)
     turn.send(owed.candidate, answer)
@@ -183,12 +193,17 @@ def answer_owed(turn: Turn, asked: bool) -> None:
 def on_beat(turn: Turn, message: Beat) -> None:
     """How another guard is. The holder of this guard's vote is followed once its server is primary."""
     guard = turn.guard
+    before = guard.heard.get(message.sender)
+    told = before.beat.sync if before else None
+    if told is not None and message.sync is not None and message.sync.key < told.key:
+        message = replace(message, sync=told)  # it came late
     heard = {**guard.heard, message.sender: Heard(message, turn.now)}
     reigned = max(guard.reigned, message.reign)
     turn.put(heard=heard, highest=max(guard.highest, message.epoch), reigned=reigned)
     if guard.reign is not None and message.epoch < guard.reign.epoch and message.sender in guard.reign.joined:
         turn.put_reign(joined=guard.reign.joined - {message.sender})
-    primary = message.lease_left > 0 and message.role == "primary" and message.database.state == "primary"
+    reigning = message.role == ("ring" if guard.settings.ring else "primary")
+    primary = message.lease_left > 0 and reigning and message.database.state == "primary"
     if not primary or message.sender != guard.ballot.vote.holder or guard.reign is not None:
         return
     asking = guard.campaign is not None and not guard.campaign.trial
@@ -204,7 +219,8 @@ def unfollow(turn: Turn) -> None:
     guard = turn.guard
     if guard.followed is None:
         return
-    if guard.database.streaming and not candidate.denies(guard, guard.followed, turn.now):
+    receives = guard.database.streaming and not guard.settings.ring
+    if receives and not candidate.denies(guard, guard.followed, turn.now):
         return
     heard = guard.heard.get(guard.followed)
     spoke = heard is not None and turn.now < heard.at + guard.settings.timing.ttl and heard.beat.lease_left > 0
@@ -219,8 +235,8 @@ def on_order(turn: Turn, message: Order) -> None:
     if message.kind == "switchover":
         holder.on_order(turn, message)
         return
-    turn.put(order=message)
-    if candidate.valid_order(turn.guard) is not None and turn.guard.reign is None:
+    turn.put(order=message, ordered_at=turn.now)
+    if candidate.valid_order(turn.guard, turn.now) is not None and turn.guard.reign is None:
         turn.put(
             urged=turn.now + turn.guard.settings.timing.ttl, next_try=min(turn.guard.next_try, turn.now), attempts=0
         )
@@ -239,8 +255,18 @@ def look(turn: Turn, event: Observed) -> None:
     if guard.ended and reached is not None and reached.role == "stopped":
         turn.put(ended=False)
     holder.watch_followers(turn, database)
-    if changed or awaited(guard, database):
-        turn.put(next_beat=turn.now)
+    obeyed = kept_to(guard, database)
+    if changed or awaited(guard, database) or obeyed != guard.obeyed:
+        turn.put(next_beat=turn.now, obeyed=obeyed)
+
+
+def kept_to(guard: Guard, database: Database) -> tuple[int, ...]:
+    """The key of the primary's word that the server keeps to: none that is to answer less is still to be stopped."""
+    sync = guard.desired.sync
+    if guard.desired.role != "standby" or sync is None:
+        return ()
+    answers = sync.required > 0 and guard.name in sync.eligible
+    return sync.key if answers or not database.acknowledging else ()
 
 
 def awaited(guard: Guard, database: Database) -> bool:
@@ -257,6 +283,25 @@ def take_settings(turn: Turn, settings: Settings) -> None:
         turn.put(known=(settings.membership, None))
 
 
+def leave(turn: Turn) -> None:
+    """Who is to end asks for no office any more. What it reigns over it hands over, as by a switchover, to whoever can
+    take it, or else gives up, so that nobody waits for the end of a lease."""
+    guard, reign = turn.guard, turn.guard.reign
+    if guard.campaign is not None:
+        candidate.give_back(turn, guard.campaign)
+        turn.put(campaign=None)
+    if reign is None or not reign.throned or reign.handover is not None:
+        return
+    if guard.settings.ring:
+        holder.abdicate(turn, ring.rival(guard, turn.now))
+        return
+    able = [m for m in reign.membership.members if m.name != guard.name and not holder.unready(turn, reign, m.name)]
+    able.sort(key=lambda member: (member.location != guard.settings.preferred_location, member.name))
+    target = able[0].name if able else None
+    turn.note(f"is to end: hands over{f' to {target}' if target else ''}")
+    turn.put_reign(handover=Handover(target, True, turn.now))
+
+
 def give_up_former(turn: Turn) -> None:
     """The last holder that neither reigns nor asks says so, once its server is proved not to be primary: others need
     not wait for its lease. Again with every beat, as it may be lost."""
@@ -267,7 +312,8 @@ def give_up_former(turn: Turn) -> None:
     proved = (
         guard.reached is not None and guard.reached == guard.desired and guard.reached.role in ("frozen", "stopped")
     )
-    if proved and guard.database.state != "primary" and not guard.ballot.given_up:
+    harmless = guard.settings.ring or (proved and guard.database.state != "primary")
+    if harmless and not guard.ballot.given_up:
         turn.put(ballot=ballots.release(guard.ballot, Release(guard.name, vote.epoch)))
     if turn.guard.ballot.given_up and turn.now >= guard.next_beat:
         turn.broadcast(Release(guard.name, vote.epoch))
@@ -280,8 +326,8 @@ def aim(turn: Turn) -> None:
     reign = guard.reign
     deadline = reign.deadline if reign is not None and reign.throned else None
     if desired != guard.desired:
-        turn.put(desired=desired, reached=None, deadline=deadline)
-        if desired.role != guard.desired.role:
+        turn.put(desired=desired, reached=None, deadline=deadline, obeyed=())
+        if desired.role != guard.desired.role or (desired.role == "primary" and desired.sync != guard.desired.sync):
             turn.put(next_beat=turn.now)
     elif deadline != guard.deadline:
         turn.put(deadline=deadline)
@@ -306,6 +352,7 @@ def beat(turn: Turn) -> None:
         membership_version=vote.membership.version if vote.membership and vote.previous is None else 0,
         refusal=guard.refusal,
         reign=guard.reigned,
+        obeys=guard.obeyed,
     )
     horizon = now - FORGET * guard.settings.timing.ttl
     lately = {name: heard for name, heard in guard.heard.items() if heard.at > horizon}

@@ -7,6 +7,7 @@ storing comes first.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hasite.guard.election import has_majorities
 from hasite.guard.model import Membership, Position, Settings, SyncRecord
@@ -57,10 +58,11 @@ def waits(settings: Settings, reign: Reign, allies: frozenset[str]) -> SyncRecor
         return _without(both, settings.name, allies)
     if change is not None and change.required:
         return _without(change, settings.name, allies)
+    now = replace(record, version=max(record.version, reign.issued))  # newer than an intent that came to nothing
     if record.required:
-        return _without(record, settings.name, allies)
+        return _without(now, settings.name, allies)
     if settings.durability == "synchronous" and not settings.degraded_writes:
-        return SyncRecord(*record.key, frozenset({settings.name}), 1, settings.name)
+        return SyncRecord(*now.key, frozenset({settings.name}), 1, settings.name)
     return None
 
 

@@ -39,7 +39,12 @@ class Given:
     settings: Settings
 
 
-Event = Tick | Received | Observed | Given
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The guard's process is asked to end."""
+
+
+Event = Tick | Received | Observed | Given | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,9 @@ class Reign:
     record. ``joined``: who has answered in the present epoch. ``throned``: its record is at a majority, so the server
     may be primary while ``deadline`` is ahead. ``record``: in force. ``proposal``: on its way to the voters.
     ``intent``: the server is made to satisfy it first; ``mark``: where its history was when it did.
-    ``seen``: by member, whether it follows, and since when. ``create``: it may make the database.
+    ``seen``: by member, whether it follows, and since when. ``create``: it may make the database. ``issued``: the
+    newest version that a record or an intent was given. For ``silence``: ``linked``: by member, when it was last seen
+    to receive; ``looks``: how many there were; ``hushed``: how many when all others were found silent.
     """
 
     epoch: int
@@ -156,6 +163,21 @@ class Reign:
     raising: Raise | None = None
     handover: Handover | None = None
     create: bool = False
+    issued: int = 0
+    linked: Mapping[str, float] = field(default_factory=dict)
+    looks: int = 0
+    hushed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a member of a ring sees of it. ``upstream``: whom to receive from; None: nobody is there, since ``lonely``.
+    ``alone``: for so long that it goes on by itself. ``since``: by member, from when on it has been sound."""
+
+    upstream: str | None = None
+    alone: bool = False
+    since: Mapping[str, float] = field(default_factory=dict)
+    lonely: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +188,8 @@ class Guard:
     ``known``: the newest configuration heard of, and ``highest``: the highest epoch. ``followed``: the primary that is
     known to reign. ``ended``: a reign of this guard is over and its server not yet seen stopped. ``lag``: seconds
     behind when the stream was last live, at ``streamed_at``. ``urged``: until when somebody's Yield makes it ask.
-    ``reigned``: the newest epoch with a primary, as far as known.
+    ``order`` came at ``ordered_at``.
+    ``reigned``: the newest epoch with a primary, as far as known. ``leaving``: it is to end, and wants no office.
     """
 
     settings: Settings
@@ -189,9 +212,13 @@ class Guard:
     next_beat: float = -inf
     refusal: str = ""
     order: Order | None = None
+    ordered_at: float = -inf
     lag: float | None = None
     streamed_at: float = -inf
     urged: float = -inf
+    leaving: bool = False
+    obeyed: tuple[int, ...] = ()
+    around: Around = field(default_factory=Around)
 
     @property
     def name(self) -> str:

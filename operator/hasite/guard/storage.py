@@ -75,11 +75,12 @@ def read_settings(path: Path) -> Settings:
 
 
 def saved(folder: Path) -> tuple[str, ...]:
-    """Where this member keeps what it alone had, oldest first."""
+    """Where this member keeps what it alone had, oldest first: the names end with the time. Raises OSError."""
     try:
-        return tuple(str(folder / name) for name in sorted(os.listdir(folder)) if not name.endswith(".new"))
+        names = sorted(os.listdir(folder), key=lambda name: (name.rpartition("-")[2], name))
     except FileNotFoundError:
         return ()
+    return tuple(str(folder / name) for name in names if not name.endswith(".new"))
 
 
 def _checksum(value: Any) -> str:

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 
+from hasite.guard.door import Address, Door, bind
 from hasite.guard.link import Line, Link, Tls
 from hasite.guard.messages import Message
 from hasite.guard.model import OPERATOR
@@ -28,7 +29,6 @@ _HANDSHAKE = 3.0
 _LOOK = 5.0
 
 log = logging.getLogger("hasite.transport")
-Address = tuple[str, int]
 
 
 class Transport:
@@ -41,7 +41,7 @@ class Transport:
         self._peers: dict[str, Address] = {}
         self._links: dict[str, list[Link]] = {}
         self._diallers: dict[str, asyncio.Task[None]] = {}
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._address: Address | None = None
         self._client: ssl.SSLContext | None = None
         self._last: Line | None = None
@@ -55,7 +55,7 @@ class Transport:
         """
         self._stamp = self._tls.stamp()
         self._client = self._tls.context(ssl.Purpose.SERVER_AUTH)
-        port = await self._listen(listen) if listen is not None else 0
+        port = self._listen(listen) if listen is not None else 0
         self._keeper = asyncio.create_task(self._keep(), name="transport")
         return port
 
@@ -101,21 +101,16 @@ class Transport:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._diallers.clear()
         self._peers = {}
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            self._door.close()
         for link in [link for links in self._links.values() for link in links]:
             link.abort()
 
-    async def _listen(self, address: Address) -> int:
+    def _listen(self, address: Address) -> int:
         context = self._tls.context(ssl.Purpose.CLIENT_AUTH)
         bound = bind(address)
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Link(self._accept, self._forget, self._received),
-            sock=bound,
-            ssl=context,
-            ssl_handshake_timeout=_HANDSHAKE,
-            ssl_shutdown_timeout=_DIAL,
-        )
+        self._door = Door(bound, context, lambda: Link(self._accept, self._forget, self._received))
+        self._door.open()
         self._address = (address[0], bound.getsockname()[1])
         return self._address[1]
 
@@ -184,30 +179,20 @@ class Transport:
                 looked = now
                 with contextlib.suppress(OSError):
                     if self._tls.stamp() != self._stamp:
-                        await self._reload()
+                        self._reload()
 
-    async def _reload(self) -> None:
+    def _reload(self) -> None:
         """Connections that stand go on; new ones use the new files. Files that do not fit leave the old in force."""
         stamp = self._tls.stamp()
         try:
             self._client = self._tls.context(ssl.Purpose.SERVER_AUTH)
-            if self._server is not None and self._address is not None:
+            if self._door is not None and self._address is not None:
                 self._tls.context(ssl.Purpose.CLIENT_AUTH)
-                self._server.close()
-                await self._listen(self._address)
+                self._door.close()
+                self._listen(self._address)
         except OSError as error:
             log.error("the new certificate can't be used: %s", error)
         self._stamp = stamp
-
-
-def bind(address: Address) -> socket.socket:
-    """A listening socket. Host "" is every address, of both families where the machine has both. Raises OSError."""
-    host, port = address
-    if not host and socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
-            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
 
 
 def _tune(link: Link) -> None:
@@ -216,4 +201,4 @@ def _tune(link: Link) -> None:
     link.option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
 
 
-__all__ = ["PORT", "SILENCE", "Address", "Tls", "Transport"]
+__all__ = ["PORT", "SILENCE", "Address", "Tls", "Transport", "bind"]

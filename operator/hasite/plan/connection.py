@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hasite.api.common import API_VERSION
@@ -34,13 +34,15 @@ _SHELL_ESCAPED = '"\\`$'
 
 @dataclass(frozen=True)
 class Connection:
-    """One user's way to one database. ``members``: all with data, by name."""
+    """One user's way to one database. ``members``: all with data, by name. ``near``: by location, its members, when
+    each app is to be led to those of its own."""
 
     engine: str
     members: tuple[DatabaseMember, ...]
     database: str
     user: str
     password: str = field(repr=False)
+    near: Mapping[str, Collection[str]] | None = None
 
     @property
     def port(self) -> int:
@@ -71,7 +73,24 @@ def connection_of(use: DatabaseUse, database: ReplicatedDatabase, password: str 
     members = data_members(database)
     if not members:
         return Wait(f"{where} is being made", 2.0)
-    return Connection(database.spec.engine, members, use.database, use.user, password)
+    near = _near(database) if database.spec.write_routing == "local" else None
+    return Connection(database.spec.engine, members, use.database, use.user, password, near)
+
+
+def _near(database: ReplicatedDatabase) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for member in database.status.membership.members if database.status.membership else ():
+        if not member.witness:
+            found.setdefault(member.location, []).append(member.name)
+    return found
+
+
+def members_for(connection: Connection, location: str) -> tuple[DatabaseMember, ...]:
+    """As an app server at this location is led to them. Where no member stands, all are alike."""
+    near = (connection.near or {}).get(location)
+    if not near:
+        return connection.members
+    return tuple(replace(member, backup=member.name not in near) for member in connection.members)
 
 
 def _refusal(use: DatabaseUse, database: ReplicatedDatabase, where: str, password: str) -> Refusal | None:

@@ -6,19 +6,21 @@ what people order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hasite.api.common import DropletRecord
 from hasite.api.databasestatus import MemberRecord, ReplicatedDatabaseStatus, VoteRecord
 from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.plan.claims import Claims
-from hasite.plan.databaseorders import plan_orders
+from hasite.plan.databasebackup import restore_error
+from hasite.plan.databaseleave import release, rests
+from hasite.plan.databaseorders import declined, plan_orders
 from hasite.plan.databaserollout import Change, Group, Part, plan_members
 from hasite.plan.databaseworld import SERVER_PORTS, DatabaseWorld, owner_of, role_of, serves, template_of
 from hasite.plan.deliveries import Deliveries, deliveries, identities
 from hasite.plan.droplets import Settled, settle
 from hasite.plan.firewalls import database_firewall, plan_firewall, remove_firewall
-from hasite.plan.membership import in_force, member_of, with_members
+from hasite.plan.membership import in_force, is_unmade, member_of, with_members
 from hasite.plan.names import Role, ordinal_of
 from hasite.plan.poolworld import STEADY_SECONDS
 from hasite.plan.rollout import Create
@@ -57,10 +59,12 @@ def plan_database(database: ReplicatedDatabase, world: DatabaseWorld) -> Databas
     strange = tuple(sorted(r.name for r in settled.records if is_strange(r)))
     refusal = _refusal(database, world, settled)
     if refusal is not None:
-        return DatabasePlan(database.status, (), (refusal,), strange=strange)
+        return _orders_alone(database, world, records, DatabasePlan(database.status, (), (refusal,), strange=strange))
     database = _with(database, droplets=settled.records, vote=database.status.vote or VoteRecord())
     database = _with(database, made=database.status.made or world.reign > 0)
-    change = plan_members(_want(database), _parts(database, records, world), bool(database.status.bootstrap))
+    present = [r for r in records if not rests(database, r, world)]
+    change = plan_members(_want(database), _parts(database, present, world), bool(database.status.bootstrap))
+    change, refusals = _bounded(database, records, change)
     records = _remember(records, change, database, world)
     firewall_steps, firewall_waits, stands = plan_firewall(_firewall(database, world), world.firewalls)
     database, created, creations = _claims(database, change if stands else Change(), world)
@@ -70,14 +74,26 @@ def plan_database(database: ReplicatedDatabase, world: DatabaseWorld) -> Databas
     # What each member should have is known of the membership before: a new one is delivered by the next plan.
     work = deliveries(database, records, world) if database.status.membership == known else Deliveries()
     orders = plan_orders(database, world, records, change.hand_over or work.hand_over)
-    database = _with(database, preferred=orders.preferred)
-    records, destructions, release_waits = _release(database, records, world)
+    database = _with(database, preferred=orders.preferred, declined_promotion=declined(database, world))
+    records, destructions, release_waits = release(database, records, world)
     database = _with(database, droplets=_kept(settled, records, created))
     waits = (*settled.waits, *firewall_waits, *keys.waits, *work.waits, *orders.waits, *release_waits)
     waits += tuple(Wait(f"{name} does not replicate yet", 1.0) for name in change.waiting_for)
-    steps = (*firewall_steps, *settled.steps, *keys.steps, *creations, *work.steps, *orders.steps, *destructions)
+    # A member that refuses its delivery takes orders all the same.
+    steps = (*firewall_steps, *settled.steps, *keys.steps, *creations, *orders.steps, *work.steps, *destructions)
     steps += _declaration(database, world)
-    return DatabasePlan(database.status, steps, (), waits, strange=strange)
+    return DatabasePlan(database.status, steps, refusals, waits, strange=strange)
+
+
+def _orders_alone(
+    database: ReplicatedDatabase, world: DatabaseWorld, records: Sequence[DropletRecord], plan: DatabasePlan
+) -> DatabasePlan:
+    """What people order is passed on all the same: it has nothing to do with what must be mended."""
+    if database.status.vote is None:
+        return plan
+    orders = plan_orders(database, world, records, "")
+    status = _with(database, preferred=orders.preferred, declined_promotion=declined(database, world)).status
+    return replace(plan, status=status, steps=orders.steps, waits=orders.waits)
 
 
 def is_strange(record: DropletRecord) -> bool:
@@ -91,8 +107,8 @@ def _refusal(database: ReplicatedDatabase, world: DatabaseWorld, settled: Settle
     if not spec.effective_image:
         message = f"no distribution is known that has {spec.engine} {spec.version}: give an image and an installation"
         return Refusal("VersionNotAvailable", message)
-    if spec.topology == "PrimaryPrimary":
-        return Refusal("NotSupported", "topology PrimaryPrimary is not carried out yet")
+    if why := restore_error(database):
+        return Refusal("NotSupported", why)
     if world.parameters_error:
         return Refusal("InvalidParameters", f"spec.parameters: {world.parameters_error}")
     if status.vote is None and isinstance(world.sight.listed, Unknown):
@@ -144,6 +160,21 @@ def regions_of(database: ReplicatedDatabase) -> dict[str, str]:
     spec = database.spec
     regions = {location.name: location.region for location in spec.locations}
     return regions | ({spec.witness.location: spec.witness.region} if spec.witness else {})
+
+
+def _bounded(
+    database: ReplicatedDatabase, records: Sequence[DropletRecord], change: Change
+) -> tuple[Change, tuple[Refusal, ...]]:
+    """No fault in what counts as whose part may buy machines without end."""
+    membership = database.status.membership
+    most = 2 * max(sum(_want(database).values()), len(membership.members) if membership else 0)
+    there = sum(r.leaving_since is None for r in records)
+    if not change.create or there + len(change.create) <= most:
+        return change, ()
+    message = (
+        f"{there} machines are there, and {len(change.create)} more seem to be missing: no more than {most} are made"
+    )
+    return replace(change, create=()), (Refusal("TooManyMachines", message),)
 
 
 def _parts(database: ReplicatedDatabase, records: Sequence[DropletRecord], world: DatabaseWorld) -> tuple[Part, ...]:
@@ -226,10 +257,20 @@ def _membership(
             return database
         after = with_members(before, ready)
         return _with(database, membership=after, bootstrap=_first(database, ready))
-    if before is None or not in_force(database, world):
+    if before is None or not (in_force(database, world) or is_unmade(database, world)):
         return database
     after = with_members(before, _taking_part(database, before.members, ready, records))
-    return _with(database, membership=after)
+    return _with(database, membership=after, bootstrap=_maker(database, ready, records, world))
+
+
+def _maker(
+    database: ReplicatedDatabase, ready: Sequence[MemberRecord], records: Sequence[DropletRecord], world: DatabaseWorld
+) -> str:
+    """Who makes the database: another one when the first was lost before it had, for certain."""
+    before = database.status.bootstrap
+    lost = all(r.name != before for r in records)
+    others = [m for m in ready if not m.witness]
+    return _first(database, ready) if lost and others and is_unmade(database, world) else before
 
 
 def _taking_part(
@@ -267,47 +308,13 @@ def _first(database: ReplicatedDatabase, members: Sequence[MemberRecord]) -> str
     return min(able, key=lambda m: (m.location != wish, order.index(m.location), ordinal_of(m.name))).name
 
 
-def _release(
-    database: ReplicatedDatabase, records: Sequence[DropletRecord], world: DatabaseWorld
-) -> tuple[tuple[DropletRecord, ...], tuple[Step, ...], tuple[Wait, ...]]:
-    """A member that leaves is destroyed once the guards reign without it, and its data are at two other places, or at
-    as many as there are locations."""
-    kept: list[DropletRecord] = []
-    steps: list[Step] = []
-    waits: list[Wait] = []
-    for record in records:
-        if record.leaving_since is None or record.droplet_id is None:
-            kept.append(record)
-            continue
-        reason = _still_needed(database, record, world) if database.status.bootstrap else ""
-        if reason:
-            kept.append(record)
-            waits.append(Wait(f"{record.name} cannot go yet: {reason}", 1.0))
-        else:
-            kept.append(record.model_copy(update={"released_since": record.released_since or world.now}))
-            steps.append(DestroyDroplet(record.name, record.droplet_id, "it takes no part any more"))
-    return tuple(kept), tuple(steps), tuple(waits)
-
-
-def _still_needed(database: ReplicatedDatabase, record: DropletRecord, world: DatabaseWorld) -> str:
-    membership = database.status.membership
-    if membership is None or any(m.name == record.name for m in membership.members):
-        return "it still takes part"
-    if not in_force(database, world):
-        return "the members have not agreed to go on without it"
-    primary = world.primary
-    if primary is None or primary.sender == record.name:
-        return "no other member is primary"
-    members = [m for m in membership.members if not m.witness]
-    elsewhere = {m.location for m in members if serves(world, m.name, False)}
-    if len(elsewhere) < min(2, len({m.location for m in members})):
-        return "the data are not at two other locations"
-    return ""
-
-
 def _declaration(database: ReplicatedDatabase, world: DatabaseWorld) -> tuple[Step, ...]:
-    primary, digest = world.primary, world.declaration
-    if primary is None or isinstance(digest, Unknown) or digest == database.status.declared:
+    """Again in each reign: a failover may have lost what was declared last."""
+    primary = world.primary
+    if primary is None or isinstance(world.declaration, Unknown):
+        return ()
+    digest = f"{world.declaration}-{world.reign}"
+    if digest == database.status.declared:
         return ()
     following = sum(serves(world, name, False) for name in world.beats if name != primary.sender)
     if primary.sync is not None and following < primary.sync.required:

@@ -7,13 +7,21 @@ refused unless the person said that it may. An order is for one epoch, so that g
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hasite.api.common import DropletRecord
+from hasite.api.common import Condition, DropletRecord
+from hasite.api.databasestatus import PromotionRecord
 from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.plan.databaseworld import DatabaseWorld, role_of, serves
+from hasite.plan.status import condition
 from hasite.plan.steps import GiveOrder, Step, Wait
 
 REPEAT_SECONDS = 10.0
 """An order that nothing has come of is given again. Longer than a switchover may take before it is called off."""
+
+
+DECLINED = (
+    "spec.promote accepts a loss of data, but stood there while a primary reigned: it is not carried out by force now. "
+    "Take it away, and order it again"
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,10 @@ def plan_orders(
     at = where.get(primary.sender, "") if primary else ""
     preferred = wish if at and at == wish else database.status.preferred
     promote = spec.promote
-    if promote is not None and promote.epoch == world.reign and at != promote.location:
+    if promote is not None and promote.epoch == present(database, world) and at != promote.location:
         step = _promotion(database, world, records)
+        if step is not None and step.accept_data_loss and _declines(database):
+            return Ordered((), (Wait(DECLINED, 2.0),), preferred)
         return _once(world, step, f"no member at {promote.location} can be made the primary", preferred)
     if primary is None:
         return Ordered((), (), preferred)
@@ -49,6 +59,46 @@ def plan_orders(
         order = _switchover(target, world, hand_over)
         return _once(world, order, f"no other member can take over: {hand_over}", preferred)
     return Ordered((), (), preferred)
+
+
+def present(database: ReplicatedDatabase, world: DatabaseWorld) -> int:
+    """The epoch that a person's order is for: the newest reign that was ever seen, as status.epoch has it. Who missed
+    it, and is all that is left, knows an older one."""
+    return max(world.reign, database.status.epoch)
+
+
+def declined(database: ReplicatedDatabase, world: DatabaseWorld) -> PromotionRecord | None:
+    """The order to promote at any price that stood there while a primary reigned: to be remembered, for as long as it
+    stands. What a living primary was spared must not come upon it at its next hiccup."""
+    promote = database.spec.promote
+    if promote is None or not promote.accept_data_loss:
+        return None
+    if world.primary is not None or _declines(database):
+        return PromotionRecord(location=promote.location, epoch=promote.epoch)
+    return None
+
+
+def _declines(database: ReplicatedDatabase) -> bool:
+    promote, before = database.spec.promote, database.status.declined_promotion
+    return bool(promote and before and (promote.location, promote.epoch) == (before.location, before.epoch))
+
+
+def promotion_condition(database: ReplicatedDatabase, world: DatabaseWorld) -> Condition:
+    """What becomes of spec.promote."""
+    promote = database.spec.promote
+    if promote is None:
+        return condition("PromotionOrdered", False, "NotOrdered", "")
+    primary = world.primary
+    members = database.status.membership.members if database.status.membership else ()
+    if primary is not None and any(m.name == primary.sender and m.location == promote.location for m in members):
+        return condition("PromotionOrdered", False, "Done", f"the primary is at {promote.location}")
+    epoch = present(database, world)
+    if promote.epoch != epoch:
+        message = f"spec.promote is for epoch {promote.epoch}, and this is epoch {epoch}: nothing is done"
+        return condition("PromotionOrdered", False, "OtherEpoch", message)
+    if primary is None and promote.accept_data_loss and _declines(database):
+        return condition("PromotionOrdered", False, "PrimaryReigned", DECLINED)
+    return condition("PromotionOrdered", True, "Ordered", f"a member at {promote.location} is to become the primary")
 
 
 def _promotion(

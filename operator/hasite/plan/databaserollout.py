@@ -51,11 +51,12 @@ def plan_members(want: Mapping[Group, int], parts: Sequence[Part], careful: bool
             w for group, count in want.items() for w in _missing(group, count, [p for p in parts if p.current])
         )
         return Change(fresh, {p.name: "it is not wanted" for p in parts if _needless(p, want, parts)}, "", waiting)
-    if create or waiting or any(p.leaving for p in parts):
+    victim = _superfluous(want, parts)
+    idle = victim is not None and _is_idle(victim, want, parts)
+    if create or (waiting and not idle) or any(p.leaving for p in parts):
         # Elected after it had begun to leave: by the membership that it was still in.
         again = next((f"{p.name} is to leave" for p in parts if p.leaving and p.holder), "")
         return Change(create, hand_over=again, waiting_for=waiting)
-    victim = _superfluous(want, parts)
     if victim is None:
         old = min((p for p in parts if not p.current and p.group in want), key=_order, default=None)
         return Change() if old is None else Change((Wanted(old.group, "the template changed"),))
@@ -83,6 +84,12 @@ def _superfluous(want: Mapping[Group, int], parts: Sequence[Part]) -> Part | Non
     """One that is more than wanted where it stands: the holder last of all."""
     more = [p for p in parts if sum(q.group == p.group for q in parts) > want.get(p.group, 0)]
     return min(more, key=_order, default=None)
+
+
+def _is_idle(part: Part, want: Mapping[Group, int], parts: Sequence[Part]) -> bool:
+    """It does nothing, and as many as are wanted serve beside it: nobody need be waited for before it goes."""
+    beside = sum(p.group == part.group and p.serving and not p.leaving for p in parts)
+    return part.group in want and not part.serving and not part.holder and beside >= want[part.group]
 
 
 def _order(part: Part) -> tuple[bool, bool, bool, int]:

@@ -12,6 +12,7 @@ from typing import Literal
 from hasite.guard.messages import Beat, Order
 from hasite.guard.model import Member
 from hasite.plan import happenings as news
+from hasite.plan.databaseworld import turns
 from hasite.plan.happenings import Happening, How
 
 RENEW_SECONDS = 0.5
@@ -30,6 +31,8 @@ keeps every candidate from it."""
 HANDOVER_SECONDS = 30.0
 """After so long a switchover that did not come about is none any more."""
 AGAIN_SECONDS = 600.0
+ROW_SECONDS = 3.0
+"""A conflict whose row is not known by then is told without."""
 
 MOST_TOLD = 100
 """Different things that are told in one term; a reason that is worded anew each time must not go on for ever."""
@@ -88,7 +91,7 @@ class Story:
     """``began``: when this telling did. ``members``: who takes part. ``belonged``: those that were seen to reign or to
     follow: the others are new, and their first copy is no return. ``settled``: writes have been on more than one
     member, or the primary has changed, so that being alone is news. ``degraded``: since when acknowledged writes are on
-    the primary alone, by the owner's choice."""
+    the primary alone, by the owner's choice. ``conflicts``: since when a member of a ring has one."""
 
     began: float
     primary: str = ""
@@ -106,6 +109,7 @@ class Story:
     switchovers: int = 0
     failover_seconds: float | None = None
     last: Turnover | None = None
+    conflicts: Mapping[str, float] = field(default_factory=dict)
 
     def fresh(self, name: str, at: float) -> Beat | None:
         """Of a guard that is heard."""
@@ -116,6 +120,8 @@ class Story:
         """Whether a member receives what the primary writes."""
         beat = self.fresh(name, at)
         seen = beat.database if beat else None
+        if beat is not None and beat.role == "ring":
+            return turns(beat) and beat.database.streaming
         return bool(seen and seen.state == "standby" and seen.streaming and seen.upstream in (None, self.primary))
 
 
@@ -125,7 +131,7 @@ Told = tuple[Story, tuple[Happening, ...]]
 def reigns(beat: Beat) -> bool:
     """Whether a guard says that its server takes writes, under a valid lease."""
     server = beat.database
-    leads = beat.lease_left > 0 and beat.holder == beat.sender and beat.role == "primary"
+    leads = beat.lease_left > 0 and beat.holder == beat.sender and beat.role in ("primary", "ring")
     return leads and server.state == "primary" and not server.read_only
 
 
@@ -164,8 +170,9 @@ def hear(story: Story, beat: Beat, at: float) -> Told:
         story, told = _no_longer(story, at)
     else:
         story, told = _standby(story, beat, at)
+    story, clash = _conflict(story, beat, at)
     story, more = look(story, at)
-    return story, (*told, *more)
+    return story, (*told, *clash, *more)
 
 
 def look(story: Story, at: float) -> Told:
@@ -366,6 +373,23 @@ def _how(left: Away, beat: Beat) -> How:
         return "copied"
     rewound = left.how == "rewound" or "rewind" in server.detail or set(beat.saved) - set(left.saved)
     return "rewound" if rewound else "followed"
+
+
+def _conflict(story: Story, beat: Beat, at: float) -> Told:
+    """Of a ring: what stopped a member from applying what others wrote. The row is known a moment after the error."""
+    name, found = beat.sender, beat.database.conflict
+    since = story.conflicts.get(name)
+    if found is not None:
+        began = at if since is None else since
+        story = replace(story, conflicts={**story.conflicts, name: began})
+        if not found.row and at - began < ROW_SECONDS:
+            return story, ()
+        return _tell(story, news.conflict(name, found), at)
+    if since is None:
+        return story, ()
+    left = {other: each for other, each in story.conflicts.items() if other != name}
+    told = {key: when for key, when in story.told.items() if key[:2] != ("ReplicationConflict", name)}
+    return replace(story, conflicts=left, told=told), (news.conflict_over(name, at - since),)
 
 
 # --- telling

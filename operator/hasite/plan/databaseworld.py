@@ -30,7 +30,7 @@ class DatabaseWorld:
     ``versions``: of the members of the present membership. ``declaration``: digest of the users and databases that the
     spec declares, or why it can't be known. ``ordered``: the latest order that was given, and when (Unix time).
     ``access``: who may connect, by the spec and by the sites that use the database. ``parameters_error``: why the
-    server's parameters can't be set as the spec has them.
+    server's parameters can't be set as the spec has them. ``refused``: members that refused a delivery a moment ago.
     """
 
     now: float
@@ -45,6 +45,7 @@ class DatabaseWorld:
     operator_cidrs: tuple[str, ...] = ()
     access: Access = field(default_factory=Access)
     parameters_error: str | None = None
+    refused: frozenset[str] = frozenset()
 
     def beat(self, name: str) -> Beat | None:
         """The latest word of a guard that is heard."""
@@ -104,7 +105,16 @@ def serves(world: DatabaseWorld, name: str, witness: bool) -> bool:
     beat = world.beat(name)
     if beat is None:
         return False
-    return witness or world.primary is beat or (beat.database.state == "standby" and beat.database.streaming)
+    if witness or world.primary is beat:
+        return True
+    seen = beat.database
+    return seen.streaming and (seen.state == "standby" or turns(beat))
+
+
+def turns(beat: Beat) -> bool:
+    """Whether this is a member of a ring that takes writes, and applies those of others."""
+    seen = beat.database
+    return beat.role == "ring" and seen.state == "primary" and not seen.read_only and seen.conflict is None
 
 
 def has_data(world: DatabaseWorld, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 Never to two members at once where the database may exist, and to the primary's last. A guard that has to be started
 anew would cost the primary its office, so the primary hands over first; and none is started anew while another member
-does not do its part.
+does not do its part. One that refuses its delivery is left alone for a while, so that it holds up nobody else's.
 """
 
 from collections.abc import Sequence
@@ -50,6 +50,10 @@ def deliveries(database: ReplicatedDatabase, records: Sequence[DropletRecord], w
     late = [(r, step) for r in mine if (step := _delivery(r, world)) is not None]
     if not late:
         return Deliveries()
+    refusing = late[0][0].name
+    late = [each for each in late if each[0].name not in world.refused]
+    if not late:
+        return Deliveries(waits=(Wait(f"{refusing} refused its delivery a moment ago", 5.0),))
     if not database.status.bootstrap or _never_made(database, world):
         return Deliveries(tuple(step for _, step in late))
     record, step = min(late, key=lambda each: _order(each[0], world, database))

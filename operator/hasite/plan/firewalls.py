@@ -9,10 +9,12 @@ from hasite.plan.world import Firewall, FirewallRule, Unknown
 
 ANYWHERE = frozenset({"0.0.0.0/0", "::/0"})
 
-GUARD_PORTS = "7431-7433"
-"""Protocol, health, copies of the data."""
+GUARD_PORT = "7431"
+"""The guards' protocol."""
 HEALTH_PORT = "7432"
-"""Asked by the proxies on app servers: ``GET /primary``, ``GET /replica``."""
+"""Asked by the proxies on app servers: ``GET /primary``, ``GET /replica``. Plain HTTP."""
+COPY_PORT = "7433"
+"""Copies of the data, between members."""
 
 
 def load_balancer_firewall(owner: Owner, operator_cidrs: Sequence[str]) -> Firewall:
@@ -32,15 +34,18 @@ def app_firewall(owner: Owner, pool: Owner, port: int, operator_cidrs: Sequence[
 def database_firewall(owner: Owner, server_port: int, access: Access, operator_cidrs: Sequence[str]) -> Firewall:
     """The server's port and the health checks to who may connect; the guards' ports to each other; 22 to the operator.
 
-    The operator reaches the server and the guards too. What they speak is TLS that knows both sides.
+    The operator reaches the server and the guards too, from anywhere unless its networks are known: what they speak is
+    TLS that knows both sides. Health checks and copies are not open to anywhere.
     """
     members = frozenset({role_tag(owner, "db"), role_tag(owner, "witness")})
-    operator = frozenset(operator_cidrs) or ANYWHERE
-    clients = FirewallRule("tcp", str(server_port), frozenset(access.cidrs) | operator, members | set(access.tags))
-    guards = FirewallRule("tcp", GUARD_PORTS, operator, members)
-    rules = {clients, guards, _ssh(operator_cidrs)}
-    if access.cidrs or access.tags:
-        rules.add(FirewallRule("tcp", HEALTH_PORT, frozenset(access.cidrs), frozenset(access.tags)))
+    operator, clients = frozenset(operator_cidrs) or ANYWHERE, members | set(access.tags)
+    rules = {
+        FirewallRule("tcp", str(server_port), frozenset(access.cidrs) | operator, clients),
+        FirewallRule("tcp", GUARD_PORT, operator, members),
+        FirewallRule("tcp", HEALTH_PORT, frozenset(access.cidrs) | frozenset(operator_cidrs), clients),
+        FirewallRule("tcp", COPY_PORT, frozenset(), members),
+        _ssh(operator_cidrs),
+    }
     return Firewall("", firewall_name(owner, "db"), frozenset(rules), members)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hasite.guard.model import Conflict
+
 How = Literal["followed", "rewound", "copied"]
 
 _WAYS = {"followed": "with its own data", "rewound": "with its data rewound", "copied": "with a fresh copy"}
@@ -51,6 +53,25 @@ def promoted(name: str, epoch: int, at: float, former: str, seconds: float | Non
     after = f"{seconds:.1f} s after the loss" if seconds is not None else "when it was lost was not seen"
     order = ", as ordered" if ordered else ""
     return Happening("Promoted", f"{name} takes writes{place} since {clock(at)}, in epoch {epoch}{order}: {after}", ())
+
+
+def conflict_text(found: Conflict) -> str:
+    """In one line: the server's words, whose transaction it is, and its row."""
+    whose = f" of {found.writer}" if found.writer else ""
+    what = f"; transaction {found.transaction}{whose}" if found.transaction else ""
+    return found.words + what + (f": {found.row}" if found.row else "")
+
+
+def conflict(name: str, found: Conflict) -> Happening:
+    """A member of a ring does not go on."""
+    text = f"{name} has stopped applying what others wrote: {conflict_text(found)}"
+    return Happening("ReplicationConflict", text[:1000], (name, found.words), True)
+
+
+def conflict_over(name: str, seconds: float) -> Happening:
+    """It goes on, without having skipped anything by itself."""
+    text = f"{name} applies what others wrote again, after {seconds:.0f} s"
+    return Happening("ReplicationConflictOver", text, (name,))
 
 
 def rejoined(name: str, epoch: int, how: How, seconds: float, saved: Sequence[str]) -> Happening:

@@ -9,6 +9,7 @@ from hasite.api.common import DropletRecord, seconds
 from hasite.api.databasestatus import MemberRecord, MembershipRecord
 from hasite.api.replicateddatabase import ReplicatedDatabase
 from hasite.guard.model import OPERATOR, Member, Membership, Settings, Timing
+from hasite.plan.databasebackup import backup_of, restore_of
 from hasite.plan.databaseworld import DatabaseWorld, role_of
 from hasite.plan.names import ordinal_of
 
@@ -67,6 +68,9 @@ def settings_of(database: ReplicatedDatabase, name: str) -> Settings:
         preferred_location=spec.primary_location,
         engine_settings=dict(sorted(spec.parameters.items())),
         timing=timing_of(database),
+        write_routing=spec.write_routing,
+        backup=backup_of(database),
+        restore=restore_of(database),
     )
 
 
@@ -74,3 +78,13 @@ def in_force(database: ReplicatedDatabase, world: DatabaseWorld) -> bool:
     """The holder reigns with the present membership: majorities of the one before and of this one agreed to it."""
     membership, holder = database.status.membership, world.holder
     return membership is not None and holder is not None and holder.membership_version >= membership.version
+
+
+def is_unmade(database: ReplicatedDatabase, world: DatabaseWorld) -> bool:
+    """Nobody has made the database: every member whose machine is there says that it has none and never voted."""
+    status = database.status
+    there = {r.name for r in status.droplets if r.droplet_id is not None}
+    members = [m.name for m in status.membership.members if m.name in there] if status.membership else []
+    beats = [world.beat(name) for name in members]
+    untouched = all(b and not b.epoch and not b.reign and b.database.state == "absent" for b in beats)
+    return bool(members) and untouched and not status.made and not (status.vote and status.vote.epoch)

@@ -36,14 +36,19 @@ def droplet_name(owner: Owner, role: Role, location: str, template: str, ordinal
 
     The adoption rules never rely on the name alone.
     """
+    return f"{_beginning(owner, role)}{location}-{ordinal}-{template[:6]}-{owner.short}"
+
+
+def _beginning(owner: Owner, role: Role) -> str:
+    """No role's is another's: owners and locations may be called anything, ``db-witness-1`` too."""
     stem = owner.name.replace(".", "-")[:15].strip("-")
-    return f"{stem}-{role}-{location}-{ordinal}-{template[:6]}-{owner.short}"
+    return f"{stem}-{role}-"
 
 
 def parse_name(name: str, owner: Owner, role: Role) -> tuple[str, str] | None:
     """Location and the first six digits of the template, of a name that ``droplet_name`` made; else None."""
-    pattern = rf".+?-{role}-(?P<location>[a-z0-9-]+)-[0-9]+-(?P<template>[0-9a-f]{{6}})-{owner.short}"
-    match = re.fullmatch(pattern, name)
+    beginning = re.escape(_beginning(owner, role))
+    match = re.fullmatch(rf"{beginning}(?P<location>[a-z0-9-]+)-[0-9]+-(?P<template>[0-9a-f]{{6}})-{owner.short}", name)
     return (match["location"], match["template"]) if match else None
 
 

@@ -52,10 +52,11 @@ class ProxyModel:
 
 @dataclass(frozen=True)
 class DatabaseMember:
-    """A member of a database and the address that app servers reach it at."""
+    """A member of a database and the address that app servers reach it at. ``backup``: only while no other is there."""
 
     name: str
     address: str
+    backup: bool = False
 
 
 @dataclass(frozen=True)

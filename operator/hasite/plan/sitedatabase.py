@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from hasite.api.common import DropletRecord
 from hasite.api.hasite import HASite
-from hasite.plan.connection import Connection, Environment
+from hasite.plan.connection import Connection, Environment, members_for
 from hasite.plan.firewalls import HEALTH_PORT
 from hasite.plan.proxies import DatabaseProxyModel
 from hasite.plan.steps import ConfigureProxy, Refusal, Step, Wait
@@ -50,7 +50,7 @@ def database_proxy_models(
         record.name: DatabaseProxyModel(
             name=record.name,
             location=record.location,
-            members=connection.members,
+            members=members_for(connection, record.location),
             port=connection.port,
             health_port=int(HEALTH_PORT),
             environment_sha256=environment.sha256,

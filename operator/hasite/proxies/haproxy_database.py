@@ -158,8 +158,10 @@ def _frontend(name: str, port: int, leads: list[str]) -> list[str]:
 def _backend(name: str, model: DatabaseProxyModel, path: str, prefix: str) -> list[str]:
     """Down after two failed checks, up after one good one: two members never say ``/primary`` at one time.
 
-    ``prefix``: a server's name is what its state is carried over a reload by, so no two backends share one.
+    ``prefix``: a server's name is what its state is carried over a reload by, so no two backends share one. Backups
+    get connections only while no other is up, and lose them when one is again.
     """
+    backups = any(member.backup for member in model.members)
     return [
         f"backend {name}",
         "    balance leastconn",
@@ -172,6 +174,7 @@ def _backend(name: str, model: DatabaseProxyModel, path: str, prefix: str) -> li
         *(
             f"    server {prefix}{word.name('member', member.name)} "
             f"{word.socket_address(word.address('member', member.address), word.port(model.port))}"
+            + (" backup" if member.backup else " on-marked-up shutdown-backup-sessions" if backups else "")
             for member in sorted(model.members, key=lambda member: member.name)
         ),
     ]

@@ -6,11 +6,12 @@ for which the object is woken.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from hasite.api.databasestatus import TurnoverRecord
 from hasite.api.replicateddatabase import ReplicatedDatabase
+from hasite.guard.backup import newest
 from hasite.guard.messages import Answer, Beat, Order
 from hasite.guard.model import Member
 from hasite.metrics import DatabaseFigures, MemberFigures
@@ -132,6 +133,8 @@ def figures_of(story: Story, wanted: int, votes: Mapping[tuple[str, str], int], 
     primary = beats.get(story.primary)
     reigning = primary if primary is not None and stories.reigns(primary) else None
     heard_at = story.heard[story.primary].at if reigning is not None else now
+    words = [heard.beat.backup for heard in story.heard.values() if heard.beat.backup is not None]
+    backup = newest(*(word.good for word in words))
     ready = [n for n in data if story.follows(n, now) or (reigning is not None and n == story.primary)]
     return DatabaseFigures(
         epoch=story.epoch,
@@ -146,13 +149,16 @@ def figures_of(story: Story, wanted: int, votes: Mapping[tuple[str, str], int], 
         failover_seconds=story.failover_seconds,
         switchovers=story.switchovers,
         votes=dict(votes),
+        backup_age=max(0.0, now - backup.began) if backup else None,
+        backup_bytes=backup.size if backup else None,
     )
 
 
 def _member(member: Member, beat: Beat | None) -> MemberFigures:
     if beat is None:
         return MemberFigures(member.name, member.location, "unknown")
-    server, saved = beat.database, len(beat.saved)
+    server, saved = beat.database, beat.saved_count
     if member.witness:
         return MemberFigures(member.name, member.location, "witness", saved=saved)
-    return MemberFigures(member.name, member.location, server.state, server.lag_bytes, server.lag_seconds, saved)
+    figures = MemberFigures(member.name, member.location, server.state, server.lag_bytes, server.lag_seconds, saved)
+    return replace(figures, conflict=server.conflict is not None) if beat.role == "ring" else figures

@@ -42,7 +42,11 @@ class OwningReconciler(Generic[R]):
         """The object is gone."""
         self._services.watch.follow((self.kind.KIND, namespace, name), ())
         self._services.metrics.forget((self.kind.KIND, namespace, name))
-        self._drop(self._uids.pop((namespace, name), ""))
+        await self._let_go(self._uids.pop((namespace, name), ""))
+
+    async def _let_go(self, uid: str) -> None:
+        """Of an object that is gone: its name may be another's by now."""
+        self._drop(uid)
 
     def _drop(self, uid: str) -> None:
         self._endings.not_yet(uid)
@@ -58,7 +62,7 @@ class OwningReconciler(Generic[R]):
         before = self._uids.setdefault((namespace, name), resource.uid)
         if before != resource.uid:
             self._uids[namespace, name] = resource.uid
-            self._drop(before)
+            await self._let_go(before)
         observing = resource.spec.management_policy == "Observe"
         if resource.deleting:
             if not has_finalizer(resource):

@@ -20,7 +20,7 @@ def layout_of(root: Path) -> Layout:
 
 
 async def main(root: Path) -> None:
-    """Until SIGTERM."""
+    """Until SIGTERM, and what follows from it."""
     told = json.loads((root / "toy.json").read_text())
     layout, name = layout_of(root), told["name"]
     settings = read_settings(layout.settings)
@@ -32,6 +32,7 @@ async def main(root: Path) -> None:
         settings, layout, server, address_of=lambda member: ("127.0.0.1", told["ports"][member.name]["guard"])
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.reload)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.leave)
     own = told["ports"][name]
     await agent.run(("127.0.0.1", own["guard"]), ("127.0.0.1", own["pages"]))
 

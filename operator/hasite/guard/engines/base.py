@@ -69,7 +69,8 @@ class Service(Protocol):
         ...
 
     def pids(self) -> tuple[int, ...]:
-        """Every process of the unit, the main one first if it is known; empty: nothing runs."""
+        """Every process of the unit, the main one first if it is known; empty: nothing runs. Raises OSError when that
+        can't be seen."""
         ...
 
     def kill(self) -> None:

@@ -11,11 +11,23 @@ import shutil
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from pathlib import Path
 
+from hasite.guard import backuprun
 from hasite.guard.copy import CopyServer, output, receive
+from hasite.guard.engines import mariadb_restored
 from hasite.guard.engines.base import EngineError, Layout, Service
+from hasite.guard.engines.mariadb_logs import apply, read
 from hasite.guard.engines.mariadb_settings import DENIED, configuration, unit_file
+from hasite.guard.engines.mariadb_words import (
+    CLIENTS,
+    THREADS,
+    VARIABLES,
+    copied_position,
+    newest,
+    next_transaction,
+    source_of,
+    transactions,
+)
 from hasite.guard.engines.mysqlcommon import (
     EPOCH_TABLE,
     OPERATOR_RIGHTS,
@@ -32,23 +44,24 @@ from hasite.guard.engines.mysqlcommon import (
     number,
     quoted,
 )
-from hasite.guard.engines.mysqlcommon_driver import Driver
-from hasite.guard.engines.mysqlcommon_flavour import Admitted, Files, pipe, row_counts, run
+from hasite.guard.engines.mysqlcommon_domains import lacking, parse, size, union
+from hasite.guard.engines.mysqlcommon_flavour import Admitted, Files
 from hasite.guard.engines.mysqlcommon_history import history, reign, remote, with_newest
-from hasite.guard.engines.mysqlcommon_sql import Connection, Row, Session, SqlError
+from hasite.guard.engines.mysqlcommon_members import first_row, server_id, writer_of
+from hasite.guard.engines.mysqlcommon_programs import first_lines, row_counts, run
+from hasite.guard.engines.mysqlcommon_ring import RingDriver
+from hasite.guard.engines.mysqlcommon_sql import Connection, Session, SqlError
 from hasite.guard.model import Member, Settings
 
 __all__ = ["DENIED", "MariaDB", "unit_file"]
 
 _FRESH = "hasite-copy.json"
+_LARGEST = 1 << 30
+"""Bytes: more the server does not take in one statement."""
 _BROKEN = frozenset({1007, 1008, 1032, 1050, 1051, 1062, 1146, 1396, 1594, 1950})
-_CLIENTS = (
-    "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND NOT LIKE 'Binlog Dump%'"
-    " AND COMMAND NOT IN ('Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker') AND USER NOT IN ('system user', 'root')"
-)
 
 
-class MariaDB(Driver):
+class MariaDB(RingDriver):
     """Satisfies ``Engine``."""
 
     def __init__(self, settings: Settings, layout: Layout, service: Service, place: Place | None = None) -> None:
@@ -66,6 +79,7 @@ class Server:
     SILENCE = "SET GLOBAL rpl_semi_sync_slave_enabled=OFF"
     OWN_WRITES: tuple[str, ...] = ()
     TAKE_WRITES: tuple[str, ...] = ("SET GLOBAL event_scheduler=ON", "SET GLOBAL read_only=OFF")
+    RELOAD = "FLUSH LOCAL SSL"
 
     def __init__(self, settings: Settings, layout: Layout, place: Place) -> None:
         self._settings, self._layout, self._place = settings, layout, place
@@ -87,11 +101,19 @@ class Server:
         if self._copies is not None:
             await self._copies.close()
 
+    def renew(self) -> None:
+        """As ``Flavour`` says."""
+        if self._copies is not None:
+            self._copies.renew()
+
     # a database's beginning
 
     async def make(self) -> None:
         """As ``Flavour`` says."""
-        fresh = self.files.begin()
+        if self._settings.restore is not None:
+            backuprun.take(self._layout, self.files.fresh)
+            return
+        fresh = await self.files.begin()
         await run(
             [
                 "/usr/bin/mariadb-install-db",
@@ -107,7 +129,7 @@ class Server:
 
     async def copy(self, upstream: Member) -> None:
         """As ``Flavour`` says."""
-        fresh = self.files.begin()
+        fresh = await self.files.begin()
         unpack = await asyncio.create_subprocess_exec(
             "/usr/bin/mbstream", "-x", "-C", str(fresh), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -128,7 +150,7 @@ class Server:
                 unpack.kill()
                 await unpack.wait()
         await run(["/usr/bin/mariadb-backup", "--no-defaults", "--prepare", f"--target-dir={fresh}"])
-        (fresh / _FRESH).write_text(json.dumps({"gtid": _copied_position(fresh)}))
+        (fresh / _FRESH).write_text(json.dumps({"gtid": copied_position(fresh)}))
         await asyncio.to_thread(self.files.own, fresh)
 
     async def _produce(self, kind: str) -> AsyncGenerator[bytes, None]:
@@ -147,11 +169,11 @@ class Server:
 
     # starting
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, plain: bool) -> None:
         """As ``Flavour`` says. Settings of the user's that the server does not take are left out, all of them."""
         self.files.certificates()
         self.files.folder(self._place.sockets, 0o755)
-        wanted = kept(self._settings, DENIED)
+        wanted = {} if plain else kept(self._settings, DENIED)
         path = self._place.configuration
         self.files.write(path, configuration(self._settings, self.files, self._place, wanted).encode())
         if not wanted:
@@ -164,6 +186,7 @@ class Server:
 
     async def recover(self, hand: Session) -> None:
         """As ``Flavour`` says."""
+        await mariadb_restored.forget(self.files.data, hand)
         mark = self.files.data / _FRESH
         if mark.exists():
             gtid = quoted(json.loads(mark.read_text())["gtid"])
@@ -178,28 +201,29 @@ class Server:
             return
         relays = sorted(str(path) for path in self.files.data.glob("relay.[0-9]*"))
         if relays:
-            position = [f"--start-position={look.gtid}"] if look.gtid else []
-            reader = ["/usr/bin/mariadb", "--no-defaults", f"--socket={self._place.socket}", "--binary-mode"]
-            # The writer may complain: a transaction that was not received whole is the log's end.
-            _, failure = await pipe(["/usr/bin/mariadb-binlog", "--no-defaults", *position, *relays], reader)
-            if failure:
-                raise EngineError(f"what was received can't be applied: {failure}")
-        await hand.run(_align, 5.0)
+            usual = number(await hand.row("SELECT @@global.max_allowed_packet AS packet"), "packet")
+            await hand.do(f"SET GLOBAL max_allowed_packet={_LARGEST}")
+            try:
+                await apply(relays, look.gtid, self._place.socket, _LARGEST)
+            finally:
+                await hand.do(f"SET GLOBAL max_allowed_packet={usual}")
+        await hand.run(self._align, 5.0)
 
     # looking
 
     def look(self, connection: Connection) -> Look:
         """As ``Flavour`` says."""
-        now = with_newest(connection, _VARIABLES)
-        applied = max(_gtid(now["logged"]), _gtid(now["replicated"]))
-        source = _source(connection.row("SHOW SLAVE STATUS"))
-        threads = [] if now["read_only"] else connection.rows(_THREADS)
+        now = with_newest(connection, VARIABLES)
+        applied = max(newest(now["logged"]), newest(now["replicated"]))
+        source = source_of(connection.row("SHOW SLAVE STATUS"))
+        everywhere = union(now["logged"], now["replicated"]) if self._settings.ring else ""
+        threads = [] if now["read_only"] else connection.rows(THREADS)
         receivers = [row for row in threads if str(row["COMMAND"]).startswith("Binlog Dump")]
         return Look(
             read_only=bool(now["read_only"]),
-            gtid="-".join(str(part) for part in applied[::-1]) if applied[0] else "",
-            applied=applied[0],
-            received=_gtid(source.received)[0] if source else 0,
+            gtid=everywhere or ("-".join(str(part) for part in applied[::-1]) if applied[0] else ""),
+            applied=size(everywhere) if everywhere else applied[0],
+            received=self._received(source, everywhere) if source else 0,
             reign=reign(now),
             source=source,
             acknowledging=bool(now["answering"]),
@@ -214,12 +238,15 @@ class Server:
             waiting=max((int(row["TIME"]) for row in threads if row not in receivers), default=0),
         )
 
+    def _received(self, source: Source, everywhere: str) -> int:
+        return size(union(everywhere, source.received)) if self._settings.ring else newest(source.received)[0]
+
     async def ask(self, upstream: Member) -> History:
         """As ``Flavour`` says."""
 
         def work(connection: Connection) -> History:
             look = connection.row("SELECT @@read_only AS r, @@gtid_binlog_pos AS b, @@gtid_slave_pos AS s")
-            offset = max(_gtid(look["b"]), _gtid(look["s"]))[0]
+            offset = max(newest(look["b"]), newest(look["s"]))[0]
             return history(connection, offset, writable=not look["r"])
 
         return await remote(self._layout, upstream, self._place.port, work)
@@ -229,7 +256,7 @@ class Server:
     def follow(self, connection: Connection, upstream: Member, acknowledge: bool) -> None:
         """As ``Flavour`` says."""
         connection.rows("STOP SLAVE")
-        _align(connection)
+        self._align(connection)
         connection.rows(f"SET GLOBAL rpl_semi_sync_slave_enabled={int(acknowledge)}")
         connection.rows(
             f"CHANGE MASTER TO MASTER_HOST={quoted(upstream.address)}, MASTER_PORT={self._place.port},"
@@ -240,6 +267,53 @@ class Server:
             f" MASTER_SSL_KEY={quoted(str(self.files.key))}"
         )
         connection.rows("START SLAVE")
+
+    def _align(self, connection: Connection) -> None:
+        """Replication goes on from the newest that the server has, whoever wrote it; of a ring, in each domain."""
+        now = connection.row("SELECT @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS replicated")
+        logged, replicated = str(now["logged"] or ""), str(now["replicated"] or "")
+        if self._settings.ring and lacking(logged, replicated):
+            connection.rows(f"SET GLOBAL gtid_slave_pos={quoted(union(logged, replicated))}")
+        elif not self._settings.ring and newest(logged) > newest(replicated):
+            connection.rows(f"SET GLOBAL gtid_slave_pos={quoted(logged)}")
+
+    async def has(self, upstream: Member) -> str:
+        """As ``Flavour`` says."""
+
+        def work(connection: Connection) -> str:
+            now = connection.row("SELECT @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS replicated")
+            return union(now["logged"], now["replicated"])
+
+        return await remote(self._layout, upstream, self._place.port, work)
+
+    def lacks(self, one: str, other: str) -> str:
+        """As ``Flavour`` says."""
+        return lacking(one, other)
+
+    def lost(self, theirs: str, own: str) -> bool:
+        """As ``Flavour`` says."""
+        domain = server_id(self._settings, self.files.incarnation)
+        return parse(theirs).get(domain, (0, 0)) > parse(own).get(domain, (0, 0))
+
+    async def stopped_at(self) -> tuple[str, str, str] | None:
+        """As ``Flavour`` says: the first in the relay logs after what is applied."""
+
+        def applied() -> str:
+            connection = Connection(self.files.local())
+            try:
+                return str(connection.row("SELECT @@gtid_slave_pos AS applied")["applied"] or "")
+            finally:
+                connection.close()
+
+        position = await asyncio.to_thread(applied)
+        relays = sorted(str(path) for path in self.files.data.glob("relay.[0-9]*"))
+        command = ["/usr/bin/mariadb-binlog", "--no-defaults", "--verbose", "--base64-output=decode-rows"]
+        lines = await first_lines([*command, *([f"--start-position={position}"] if position else []), *relays])
+        found = next_transaction(lines, position)
+        if found is None:
+            return None
+        transaction, server, its = found
+        return transaction, writer_of(self._settings, server), first_row(its)
 
     def damage(self, source: Source) -> str:
         """As ``Flavour`` says. 1236: the upstream's log does not lead on from here."""
@@ -273,7 +347,7 @@ class Server:
         try:
             connection.rows("SET GLOBAL read_only=ON")
         except SqlError:
-            for row in connection.rows(_CLIENTS):
+            for row in connection.rows(CLIENTS):
                 with suppress(SqlError):
                     connection.rows(f"KILL {row['ID']}")
             connection.rows("SET GLOBAL read_only=ON")
@@ -292,14 +366,18 @@ class Server:
         """As ``Flavour`` says: as statements, with the rows in comments, and the binary logs themselves."""
         after = lonely.after
         server = next((each.server for each in reversed(own.reigns) if each.begins < after), 0)
-        start = f"0-{server}-{after}" if after else ""
+        start = lonely.theirs.gtids if self._settings.ring else f"0-{server}-{after}" if after else ""
         until = str((await hand.row("SELECT @@gtid_binlog_pos AS gtid"))["gtid"])
         if self.files.already(after=start, until=until):
             return
         logs = [str(row["Log_name"]) for row in await hand.rows("SHOW BINARY LOGS")]
         into = self.files.save_into(own.epoch)
         statements = into / "transactions.sql"
-        await self._read_logs([str(self.files.data / name) for name in logs], start, statements)
+        remarks = []
+        try:
+            await read([str(self.files.data / name) for name in logs], start, statements)
+        except EngineError as error:  # the logs are kept all the same
+            remarks.append(str(error))
         await asyncio.to_thread(self.files.keep, into)
         summary = {
             "engine": "mariadb",
@@ -307,71 +385,9 @@ class Server:
             "reason": lonely.reason,
             "after": start,
             "until": until,
-            "transactions": await asyncio.to_thread(_transactions, statements),
+            "complete": not remarks,
+            "remarks": remarks,
+            "transactions": await asyncio.to_thread(transactions, statements),
             "rows": await asyncio.to_thread(row_counts, statements),
         }
         self.files.seal(into, summary)
-
-    async def _read_logs(self, logs: list[str], start: str, into: Path) -> None:
-        command = ["/usr/bin/mariadb-binlog", "--no-defaults", "--verbose", "--base64-output=auto"]
-        position = [f"--start-position={start}"] if start else []
-        with into.open("wb") as file:
-            try:
-                await run([*command, *position, *logs], stdout=file.fileno())
-            except EngineError:  # the logs begin later than that: all of them, then
-                file.truncate(0)
-                file.seek(0)
-                await run([*command, *logs], stdout=file.fileno())
-
-
-_VARIABLES = (
-    "@@read_only AS read_only, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS replicated,"
-    " @@rpl_semi_sync_slave_enabled AS answering, @@rpl_semi_sync_master_enabled AS awaiting"
-)
-_THREADS = (
-    "SELECT COMMAND, HOST, STATE, TIME FROM information_schema.PROCESSLIST"
-    " WHERE COMMAND LIKE 'Binlog Dump%' OR STATE LIKE 'Waiting for semi-sync ACK%'"
-)
-
-
-def _gtid(text: object) -> tuple[int, int, int]:
-    """Of domain 0 in a position: sequence number, server, domain; zeros when there is none."""
-    parts = [tuple(int(part) for part in each.split("-")) for each in str(text or "").split(",") if each.strip()]
-    return max(((part[2], part[1], part[0]) for part in parts if part[0] == 0), default=(0, 0, 0))
-
-
-def _source(row: Row) -> Source | None:
-    if not row:
-        return None
-    state = str(row["Slave_IO_Running"])
-    behind = row["Seconds_Behind_Master"]
-    return Source(
-        host=str(row["Master_Host"]),
-        io="Yes" if state == "Yes" else "No" if state == "No" else "Connecting",
-        sql=row["Slave_SQL_Running"] == "Yes",
-        received=str(row["Gtid_IO_Pos"] or ""),
-        io_errno=number(row, "Last_IO_Errno"),
-        io_error=str(row["Last_IO_Error"] or ""),
-        sql_errno=number(row, "Last_SQL_Errno"),
-        sql_error=str(row["Last_SQL_Error"] or ""),
-        behind=None if behind is None else float(behind),
-    )
-
-
-def _align(connection: Connection) -> None:
-    """Replication goes on from the newest that the server has, whoever wrote it."""
-    now = connection.row("SELECT @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS replicated")
-    if _gtid(now["logged"]) > _gtid(now["replicated"]):
-        connection.rows(f"SET GLOBAL gtid_slave_pos={quoted(str(now['logged']))}")
-
-
-def _copied_position(folder: Path) -> str:
-    for name in ("xtrabackup_binlog_info", "mariadb_backup_binlog_info"):
-        with suppress(OSError, IndexError):
-            return (folder / name).read_text().split("\t")[2].strip()
-    raise EngineError("the copy does not say which transactions it has")
-
-
-def _transactions(statements: Path) -> int:
-    with statements.open(errors="replace") as file:
-        return sum(line.startswith("#") and "\tGTID " in line for line in file)

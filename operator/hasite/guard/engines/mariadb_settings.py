@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from hasite.guard.engines.mysqlcommon import DENIED_COMMON, Place, option_lines, server_ids
 from hasite.guard.engines.mysqlcommon import refusal as common_refusal
 from hasite.guard.engines.mysqlcommon_flavour import Files
+from hasite.guard.engines.mysqlcommon_members import options as ring_options
 from hasite.guard.model import Settings
 
 PACKAGES = ("mariadb-server", "mariadb-backup", "python3-pymysql")
@@ -38,7 +39,7 @@ FIXED: Mapping[str, str] = {
     "rpl_semi_sync_slave_delay_master": "ON",
     "slave_net_timeout": "2",
     "slave_exec_mode": "STRICT",
-    "master_retry_count": "0",
+    "master_retry_count": "3",  # then its guard must begin anew, so that one that hangs does not answer for ever
     "require_secure_transport": "ON",
     "tls_version": "TLSv1.2,TLSv1.3",
     "tcp_keepalive_time": "2",
@@ -83,6 +84,10 @@ def configuration(settings: Settings, files: Files, place: Place, user_settings:
         "ssl_cert": str(files.certificate),
         "ssl_key": str(files.key),
     }
+    if settings.ring:
+        own |= ring_options(settings, files.incarnation)
+        # A domain for each writer; and an upstream may lack what came here another way, or send what has come already.
+        own |= {"gtid_domain_id": own["server_id"], "gtid_ignore_duplicates": "ON"}
     lines = "".join(option_lines(part) for part in (DEFAULTS, user_settings, FIXED, own, place.extra))
     return f"# Written by HASite's guard before each start.\n[mariadbd]\n{lines}skip_name_resolve\nskip_slave_start\n"
 

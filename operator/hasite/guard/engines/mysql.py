@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hasite.guard.engines.base import EngineError, Layout, Service
 from hasite.guard.engines.mysql_settings import DENIED, configuration, unit_file
+from hasite.guard.engines.mysql_words import in_full, named, source_of
 from hasite.guard.engines.mysqlcommon import (
     EPOCH_TABLE,
     OPERATOR_RIGHTS,
@@ -29,11 +30,13 @@ from hasite.guard.engines.mysqlcommon import (
     number,
     quoted,
 )
-from hasite.guard.engines.mysqlcommon_driver import Driver
-from hasite.guard.engines.mysqlcommon_flavour import Admitted, Files, row_counts, run
-from hasite.guard.engines.mysqlcommon_gtids import difference, size
+from hasite.guard.engines.mysqlcommon_flavour import Admitted, Files
+from hasite.guard.engines.mysqlcommon_gtids import difference, parse, size
 from hasite.guard.engines.mysqlcommon_history import history, reign, remote, with_newest
-from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering, Row, Session, SqlError
+from hasite.guard.engines.mysqlcommon_members import first_row, writer_of
+from hasite.guard.engines.mysqlcommon_programs import first_lines, in_thread, row_counts, run
+from hasite.guard.engines.mysqlcommon_ring import RingDriver
+from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering, Session, SqlError
 from hasite.guard.model import Member, Settings
 
 __all__ = ["DENIED", "MySQL", "unit_file"]
@@ -42,7 +45,8 @@ _FRESH = "hasite-made"
 _BROKEN = frozenset({1007, 1008, 1032, 1050, 1051, 1062, 1146, 1396, 1594, 3142, 10023, 13121, 13122})
 _NO_BINARY_LOG = 13114
 _VARIABLES = (
-    "@@read_only AS read_only, @@gtid_executed AS executed, @@rpl_semi_sync_replica_enabled AS answering,"
+    "@@read_only AS read_only, @@gtid_executed AS executed, @@global.gtid_owned AS owned,"
+    " @@rpl_semi_sync_replica_enabled AS answering,"
     " @@rpl_semi_sync_source_enabled AS awaiting, @@rpl_semi_sync_source_wait_for_replica_count AS answers"
 )
 _THREADS = (
@@ -56,7 +60,7 @@ _CLIENTS = (
 _SMALL = ("--innodb-buffer-pool-size=32M", "--innodb-redo-log-capacity=32M", "--performance-schema=OFF", "--mysqlx=OFF")
 
 
-class MySQL(Driver):
+class MySQL(RingDriver):
     """Satisfies ``Engine``."""
 
     def __init__(self, settings: Settings, layout: Layout, service: Service, place: Place | None = None) -> None:
@@ -74,6 +78,7 @@ class Server:
     SILENCE = "SET GLOBAL rpl_semi_sync_replica_enabled=OFF"
     OWN_WRITES: tuple[str, ...] = ("SET GLOBAL super_read_only=OFF",)
     TAKE_WRITES: tuple[str, ...] = ("SET GLOBAL event_scheduler=ON", "SET GLOBAL read_only=OFF")
+    RELOAD = "ALTER INSTANCE RELOAD TLS"
 
     def __init__(self, settings: Settings, layout: Layout, place: Place) -> None:
         self._settings, self._layout, self._place = settings, layout, place
@@ -89,6 +94,9 @@ class Server:
     async def close(self) -> None:
         """Nothing."""
 
+    def renew(self) -> None:
+        """Nothing."""
+
     def _server(self, *options: str) -> list[str]:
         return [str(self._place.binaries[0] / "mysqld"), *options]
 
@@ -96,11 +104,11 @@ class Server:
 
     async def make(self) -> None:
         """As ``Flavour`` says."""
-        await self._initialize(self.files.begin())
+        await self._initialize(await self.files.begin())
         (self.files.fresh / _FRESH).touch()
 
     async def _initialize(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        await in_thread(shutil.rmtree, folder, True)
         command = self._server("--no-defaults", "--initialize-insecure", f"--datadir={folder}", *_SMALL)
         await run([*command, f"--user={self._place.user}", *self._base()])
 
@@ -115,7 +123,7 @@ class Server:
         scratch = self.files.data.with_name("scratch")
         await self._initialize(scratch)
         socket = self.files.folder(self._place.sockets, 0o755) / "scratch.sock"
-        shutil.rmtree(self.files.begin())
+        await in_thread(shutil.rmtree, self.files.fresh, True)
         process = await asyncio.create_subprocess_exec(
             *self._server(
                 "--no-defaults",
@@ -145,15 +153,15 @@ class Server:
             if process.returncode is None:
                 process.kill()
             await asyncio.shield(process.wait())
-            shutil.rmtree(scratch, ignore_errors=True)
+            await in_thread(shutil.rmtree, scratch, True)
 
     # starting
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, plain: bool) -> None:
         """As ``Flavour`` says. Settings of the user's that the server does not take are left out, all of them."""
         self.files.certificates()
         self.files.folder(self._place.sockets, 0o755)
-        wanted = kept(self._settings, DENIED)
+        wanted = {} if plain else kept(self._settings, DENIED)
         path = self._place.configuration
         self.files.write(path, configuration(self._settings, self.files, self._place, wanted).encode())
         if not wanted:
@@ -186,14 +194,17 @@ class Server:
         """As ``Flavour`` says."""
         now = with_newest(connection, _VARIABLES)
         executed = str(now["executed"]).replace("\n", "")
-        source = _source(connection.row("SHOW REPLICA STATUS"))
+        source = source_of(connection.row("SHOW REPLICA STATUS"))
+        if self._settings.ring and source is not None and source.sql_errno:
+            source = in_full(source, connection)
         threads = [] if now["read_only"] else connection.rows(_THREADS)
+        held = [executed, source.received if source else "", "" if now["read_only"] else named(now["owned"])]
         receivers = [row for row in threads if str(row["COMMAND"]).startswith("Binlog Dump")]
         return Look(
             read_only=bool(now["read_only"]),
             gtid=executed,
             applied=size([executed]),
-            received=size([executed, source.received]) if source else 0,
+            received=size(list(filter(None, held))),
             reign=reign(now),
             source=source,
             acknowledging=bool(now["answering"]),
@@ -211,8 +222,7 @@ class Server:
 
         def work(connection: Connection) -> History:
             look = connection.row("SELECT @@read_only AS r, @@gtid_executed AS g, @@global.gtid_owned AS o")
-            # Owned: in the binary log and sent, but not acknowledged yet. A follower may have it before that.
-            gtids = ",".join(filter(None, (str(look["g"]).replace("\n", ""), re.sub(r"#\d+", "", str(look["o"])))))
+            gtids = ",".join(filter(None, (str(look["g"]).replace("\n", ""), named(look["o"]))))
             found = history(connection, size([gtids]), writable=not look["r"])
             return History(found.reigns, found.offset, found.writable, gtids)
 
@@ -227,7 +237,7 @@ class Server:
         connection.rows(
             f"CHANGE REPLICATION SOURCE TO SOURCE_HOST={quoted(upstream.address)}, SOURCE_PORT={self._place.port},"
             f" SOURCE_USER='{REPLICATION_USER}', SOURCE_PASSWORD='', SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1,"
-            " SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=0.5, SOURCE_SSL=1, SOURCE_SSL_VERIFY_SERVER_CERT=1,"
+            " SOURCE_RETRY_COUNT=3, SOURCE_HEARTBEAT_PERIOD=0.5, SOURCE_SSL=1, SOURCE_SSL_VERIFY_SERVER_CERT=1,"
             f" SOURCE_SSL_CA={quoted(str(self.files.ca))}, SOURCE_SSL_CERT={quoted(str(self.files.certificate))},"
             f" SOURCE_SSL_KEY={quoted(str(self.files.key))}"
         )
@@ -281,6 +291,39 @@ class Server:
             pass
         connection.rows("SHUTDOWN")
 
+    async def has(self, upstream: Member) -> str:
+        """As ``Flavour`` says."""
+        return (await self.ask(upstream)).gtids
+
+    def lacks(self, one: str, other: str) -> str:
+        """As ``Flavour`` says."""
+        return difference(one, other)
+
+    def lost(self, theirs: str, own: str) -> bool:
+        """As ``Flavour`` says. The server takes no transaction that bears its own number."""
+        named = re.search(r"server-uuid=(\S+)", (self.files.data / "auto.cnf").read_text())
+        return named is not None and named[1].lower() in parse(difference(theirs, own))
+
+    async def stopped_at(self) -> tuple[str, str, str] | None:
+        """As ``Flavour`` says: the server names the transaction, the relay logs have it."""
+
+        def failed() -> str:
+            connection = Connection(self.files.local())
+            try:
+                return str(connection.row("SHOW REPLICA STATUS").get("Last_SQL_Error") or "")
+            finally:
+                connection.close()
+
+        named = re.search(r"transaction '([^']+)'", await asyncio.to_thread(failed))
+        if named is None:
+            return None
+        relays = sorted(str(path) for path in self.files.data.glob("relay.[0-9]*"))
+        command = [str(self._place.binaries[1] / "mysqlbinlog"), "--no-defaults", "--verbose"]
+        command += ["--base64-output=decode-rows", f"--include-gtids={named[1]}"]
+        lines = await first_lines([*command, *relays])
+        servers = [m[1] for line in lines if "\tGTID" in line and (m := re.search(r"server id (\d+)", line))]
+        return named[1], writer_of(self._settings, int(servers[0])) if servers else "", first_row(lines)
+
     # saving
 
     def stray(self, own: History, theirs: History) -> str:
@@ -298,8 +341,12 @@ class Server:
         into = self.files.save_into(own.epoch)
         command = [str(self._place.binaries[1] / "mysqlbinlog"), "--no-defaults", "--verbose", "--base64-output=auto"]
         chosen = [f"--include-gtids={lacking}"] if lacking else []
+        remarks = []
         with (into / "transactions.sql").open("wb") as file:
-            await run([*command, *chosen, *paths], stdout=file.fileno())
+            try:
+                await run([*command, *chosen, *paths], stdout=file.fileno())
+            except EngineError as error:  # the logs are kept all the same
+                remarks.append(str(error))
         await asyncio.to_thread(self.files.keep, into)
         rows = await asyncio.to_thread(row_counts, into / "transactions.sql")
         summary = {
@@ -307,6 +354,8 @@ class Server:
             "member": self._settings.name,
             "reason": lonely.reason,
             "gtids": lacking,
+            "complete": not remarks,
+            "remarks": remarks,
             "transactions": size([lacking]),
             "rows": rows,
         }
@@ -322,21 +371,3 @@ async def _answers(session: Session, alive: Callable[[], bool]) -> None:
             if not alive():
                 raise EngineError("the server that was to fetch the copy does not start")
             await asyncio.sleep(0.05)
-
-
-def _source(row: Row) -> Source | None:
-    if not row:
-        return None
-    state = str(row["Replica_IO_Running"])
-    behind = row["Seconds_Behind_Source"]
-    return Source(
-        host=str(row["Source_Host"]),
-        io="Yes" if state == "Yes" else "No" if state == "No" else "Connecting",
-        sql=row["Replica_SQL_Running"] == "Yes",
-        received=str(row["Retrieved_Gtid_Set"] or ""),
-        io_errno=number(row, "Last_IO_Errno"),
-        io_error=str(row["Last_IO_Error"] or ""),
-        sql_errno=number(row, "Last_SQL_Errno"),
-        sql_error=str(row["Last_SQL_Error"] or ""),
-        behind=None if behind is None else float(behind),
-    )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from hasite.guard.engines.mysqlcommon import DENIED_COMMON, Place, option_lines, server_ids
 from hasite.guard.engines.mysqlcommon import refusal as common_refusal
 from hasite.guard.engines.mysqlcommon_flavour import Files
+from hasite.guard.engines.mysqlcommon_members import options as ring_options
 from hasite.guard.model import Settings
 
 PACKAGES = ("mysql-server", "python3-pymysql")
@@ -105,6 +106,7 @@ def configuration(settings: Settings, files: Files, place: Place, user_settings:
         "ssl_cert": str(files.certificate),
         "ssl_key": str(files.key),
     }
+    own |= ring_options(settings, files.incarnation)
     lines = "".join(option_lines(part) for part in (DEFAULTS, user_settings, FIXED, own, place.extra))
     return (
         "# Written by HASite's guard before each start.\n[mysqld]\n"

@@ -15,7 +15,9 @@ from hasite.guard.engines.mysqlcommon import PULSE, Lonely, Look, Source, fork, 
 from hasite.guard.engines.mysqlcommon_flavour import Flavour
 from hasite.guard.engines.mysqlcommon_history import history
 from hasite.guard.engines.mysqlcommon_links import cut
+from hasite.guard.engines.mysqlcommon_programs import in_thread
 from hasite.guard.engines.mysqlcommon_sql import NotAnswering, Session
+from hasite.guard.engines.mysqlcommon_tries import Tries
 from hasite.guard.engines.mysqlcommon_watch import Watch
 from hasite.guard.model import Database, Desired, Member, Settings
 
@@ -25,7 +27,6 @@ _DRAIN = 600.0
 _CLEAN = 5.0
 _ENDING = 1.0
 _COPY_AGAIN = 60.0
-_HOPELESS = 3
 
 
 class Driver:
@@ -44,8 +45,10 @@ class Driver:
         self._recovered: tuple[int, ...] | None = None
         self._watch = Watch(settings.membership.members, self._files.place.port)
         self._copied = float("-inf")
+        self._tries = Tries()
         self._failure = ""
-        self._failures = 0
+        self._remark = ""
+        self._loaded = False
         self._doing = ""
 
     async def open(self) -> None:
@@ -89,8 +92,9 @@ class Driver:
             look = await self._eye.run(self._flavour.look, 1.2)
         except EngineError as error:
             if self._seen is None or self._seen.state not in ("standby", "primary"):
-                return Database("starting", detail=self._doing or str(error))
-            return replace(self._seen, streaming=False, followers=frozenset(), drained=False, detail=str(error))
+                return Database("starting", detail=self._doing or str(error), acknowledging=True)
+            now = replace(self._seen, position=None, drained=False, acknowledging=True)  # who knows
+            return replace(now, streaming=False, followers=frozenset(), detail=str(error))
         self._seen = self._described(look)
         if look.waiting >= 1 and look.caught_up and (self._beating is None or self._beating.done()):
             self._beating = asyncio.create_task(self._beat())
@@ -104,7 +108,7 @@ class Driver:
 
     def _described(self, look: Look) -> Database:
         recovered = self._recovered == self._service.pids()[:1]
-        return self._watch.describe(look, recovered=recovered, doing=self._doing)
+        return self._watch.describe(look, recovered=recovered, doing=self._doing or self._remark)
 
     # reaching
 
@@ -133,10 +137,8 @@ class Driver:
         await self._leave_rule()
         try:
             await self._up()
-            self._failures = 0
         except EngineError as error:
-            self._failures += 1
-            if upstream is None or self._failures < _HOPELESS:
+            if upstream is None or not self._tries.are_over(error, self._copied):
                 raise
             await self._set_aside(0, f"the server does not start: {error}")
             await self._renew(upstream)
@@ -165,15 +167,36 @@ class Driver:
 
     async def _up(self) -> None:
         """The server runs, answers, and what it had received before it was stopped is applied."""
-        if not self._service.pids():
-            self._seen = None
-            await self._flavour.prepare()
-            await self._service.start()
-        await self._answers()
-        pids = self._service.pids()[:1]
-        if self._recovered != pids:
-            await self._flavour.recover(self._hand)
-            self._recovered = pids
+        try:
+            if not self._service.pids():
+                await self._start_anew()
+            await self._answers()
+            pids = self._service.pids()[:1]
+            if self._recovered != pids:
+                await self._flavour.recover(self._hand)
+                self._recovered = pids
+        except EngineError:
+            self._tries.failures += 1
+            raise
+        self._tries.failures = 0
+        await self._load_certificates()
+
+    async def _start_anew(self) -> None:
+        self._seen = None
+        plain = self._tries.is_last and bool(self._settings.engine_settings)
+        await self._flavour.prepare(plain=plain)
+        self._remark = "runs without the user's settings: with them it did not start" if plain else ""
+        await self._service.start()
+
+    async def _load_certificates(self) -> None:
+        """Renewed ones are for the connections that come; a follower reads its own whenever it connects. Files of which
+        not all have come yet are refused by the server, which then goes on with what it has."""
+        if await in_thread(self._files.certificates) or not self._loaded:
+            with suppress(EngineError, OSError):
+                self._loaded = False
+                await self._hand.do(self._flavour.RELOAD, timeout=5.0)
+                self._flavour.renew()
+                self._loaded = True
 
     async def _answers(self) -> None:
         deadline = time.monotonic() + _START
@@ -253,7 +276,8 @@ class Driver:
     async def _follow(self, desired: Desired, upstream: Member) -> None:
         look = await self._look()
         source = look.source
-        wanted = desired.sync is None or desired.sync.required == 0 or self._settings.name in desired.sync.eligible
+        sync = desired.sync
+        wanted = sync is not None and sync.required > 0 and self._settings.name in sync.eligible
         same = source is not None and source.host == upstream.address
         if same and source is not None and source.sql and source.io != "No" and look.acknowledging == wanted:
             return

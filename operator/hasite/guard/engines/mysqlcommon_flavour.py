@@ -1,13 +1,10 @@
 """What a MySQL-like server's own module must know, and the handling of its files, which is the same for all."""
 
-import asyncio
 import json
 import os
 import pwd
 import shutil
-import signal
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any, Protocol
 
 from hasite.guard.engines.base import UNIT, EngineError, Layout
 from hasite.guard.engines.mysqlcommon import History, Lonely, Look, Place, Source
+from hasite.guard.engines.mysqlcommon_programs import in_thread, last_lines, run
 from hasite.guard.engines.mysqlcommon_sql import Connection, Session
 from hasite.guard.model import Member, Settings
 
@@ -37,6 +35,8 @@ class Flavour(Protocol):
     OWN_WRITES: tuple[str, ...]
     """Lets root write, and nobody else."""
     TAKE_WRITES: tuple[str, ...]
+    RELOAD: str
+    """The certificates."""
 
     @property
     def files(self) -> "Files":
@@ -55,6 +55,10 @@ class Flavour(Protocol):
         """Ends what ``open`` began."""
         ...
 
+    def renew(self) -> None:
+        """The certificate, where others than the server show it. Raises OSError."""
+        ...
+
     async def make(self) -> None:
         """An empty database in ``files.fresh``."""
         ...
@@ -63,8 +67,8 @@ class Flavour(Protocol):
         """The upstream's in ``files.fresh``, whole and ready to be started."""
         ...
 
-    async def prepare(self) -> None:
-        """The server's configuration, before each start."""
+    async def prepare(self, *, plain: bool) -> None:
+        """The server's configuration, before each start. ``plain``: without the user's settings."""
         ...
 
     async def recover(self, hand: Session) -> None:
@@ -109,6 +113,22 @@ class Flavour(Protocol):
 
     def shut_down(self, connection: Connection) -> None:
         """In a thread: after the followers were sent everything."""
+        ...
+
+    async def has(self, upstream: Member) -> str:
+        """Of a ring: the names of all transactions that the upstream has."""
+        ...
+
+    def lacks(self, one: str, other: str) -> str:
+        """What of ``one`` is not in ``other``, both as ``has`` says; empty: nothing."""
+        ...
+
+    def lost(self, theirs: str, own: str) -> bool:
+        """Of a ring: whether others have what this server itself wrote in its present incarnation, and lacks."""
+        ...
+
+    async def stopped_at(self) -> tuple[str, str, str] | None:
+        """Of a ring: the transaction that can't be applied, who wrote it, and its first row; None: can't be told."""
         ...
 
 
@@ -165,39 +185,56 @@ class Files:
         os.chown(path, account.pw_uid, account.pw_gid)
         return path
 
-    def begin(self) -> Path:
+    async def begin(self) -> Path:
         """``fresh``, empty."""
-        shutil.rmtree(self.fresh, ignore_errors=True)
+        await in_thread(shutil.rmtree, self.fresh, True)
         return self.folder(self.fresh)
 
+    @property
+    def incarnation(self) -> int:
+        """How often a database was made or copied here: see ``mysqlcommon_members``."""
+        with suppress(OSError, ValueError):
+            return int(self.data.with_name("incarnation").read_text())
+        return 0
+
+    def incarnate(self) -> None:
+        """The database that was just made or copied is another server's than the one before."""
+        self.write(self.data.with_name("incarnation"), f"{self.incarnation + 1}\n".encode())
+        (self.data / "auto.cnf").unlink(missing_ok=True)  # MySQL names itself anew
+        _sync(self.data.parent)
+
     def tidy(self) -> None:
-        """After a crash between two steps of ``adopt``."""
+        """After a crash between two steps of ``adopt``. What is no database is put aside: nobody knows its worth."""
         if not self.data.exists() and self._old.exists():
             self._old.rename(self.data)
         if self.data.exists() and not self.present():
-            shutil.rmtree(self.data)
+            self._layout.saved.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.data.rename(self._layout.saved / f"damaged-{_stamp()}")
 
     async def adopt(self) -> None:
         """``fresh`` is the database from now on. The server does not run."""
-        await asyncio.to_thread(sync_tree, self.fresh)
-        shutil.rmtree(self._old, ignore_errors=True)
+        await in_thread(sync_tree, self.fresh)
+        await in_thread(shutil.rmtree, self._old, True)
         if self.data.exists():
             self.data.rename(self._old)
         self.fresh.rename(self.data)
         _sync(self.data.parent)
-        await asyncio.to_thread(shutil.rmtree, self._old, True)
+        await in_thread(shutil.rmtree, self._old, True)
 
-    def certificates(self) -> None:
-        """Copies that the server's user may read: the guard's own are root's. And the only folder that SQL may read."""
+    def certificates(self) -> bool:
+        """Copies that the server's user may read: the guard's own are root's. And the only folder that SQL may read.
+
+        Whether any are new.
+        """
         self.folder(self.exchange, 0o700)
         self.folder(self.tls, 0o700)
-        for source in (self._layout.ca, self._layout.certificate, self._layout.key):
-            self.write(self.tls / source.name, source.read_bytes(), 0o600)
+        sources = (self._layout.ca, self._layout.certificate, self._layout.key)
+        return any([self.write(self.tls / source.name, source.read_bytes(), 0o600) for source in sources])
 
-    def write(self, path: Path, content: bytes, mode: int = 0o644) -> None:
-        """Whole or not at all; the server's own."""
+    def write(self, path: Path, content: bytes, mode: int = 0o644) -> bool:
+        """Whole or not at all; the server's own. Whether it is new."""
         if path.exists() and path.read_bytes() == content:
-            return
+            return False
         aside = path.with_name(path.name + ".new")
         aside.unlink(missing_ok=True)
         aside.touch(mode)
@@ -205,18 +242,21 @@ class Files:
         account = pwd.getpwnam(self.place.user)
         os.chown(aside, account.pw_uid, account.pw_gid)
         aside.rename(path)
+        return True
 
     def save_into(self, epoch: int) -> Path:
-        """A new folder for what this member alone had."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        """A new folder for what this member alone had, which does not count until it is sealed. What an earlier try
+        has left half done goes."""
         self._layout.saved.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._layout.saved / f"{epoch}-{stamp}"
-        path.mkdir(mode=0o700, exist_ok=True)
+        for stale in self._layout.saved.glob("*.new"):
+            shutil.rmtree(stale)
+        path = self._layout.saved / f"{epoch}-{_stamp()}.new"
+        path.mkdir(mode=0o700)
         return path
 
     def already(self, **told: object) -> bool:
         """Whether it was saved before an earlier copy was broken off."""
-        for path in self._layout.saved.glob("*/saved.json"):
+        for path in self._layout.saved.glob("*Z/saved.json"):
             summary = json.loads(path.read_text())
             if all(summary.get(name) == value for name, value in told.items()):
                 return True
@@ -239,6 +279,7 @@ class Files:
         """What was saved is on the disk, with a summary beside it."""
         (path / "saved.json").write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
         sync_tree(path)
+        path.rename(path.with_name(path.name.removesuffix(".new")))
         _sync(path.parent)
 
     async def last_words(self) -> str:
@@ -248,25 +289,12 @@ class Files:
             ["tail", "-n", "20", file] if file else ["journalctl", "-u", UNIT, "-n", "20", "-o", "cat", "--no-pager"]
         )
         with suppress(OSError, EngineError):
-            return _end(await run(command))
+            return last_lines(await run(command))
         return ""
 
 
-def row_counts(statements: Path) -> dict[str, int]:
-    """Of which tables' rows, by the comments that the servers' tools write beside the statements."""
-    rows: Counter[str] = Counter()
-    with statements.open(errors="replace") as file:
-        for line in file:
-            if line.startswith("### ") and line.split()[1] in ("INSERT", "UPDATE", "DELETE"):
-                verb, table = line.split()[1], line.split()[-1].replace("`", "")
-                rows[f"{table} {verb.lower()}"] += 1
-    return dict(sorted(rows.items()))
-
-
-def _end(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "[ERROR]" in line]
-    return " / ".join((errors or lines)[-2:])[-500:]
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def _sync(path: Path) -> None:
@@ -284,63 +312,3 @@ def sync_tree(path: Path) -> None:
             with suppress(FileNotFoundError):
                 _sync(Path(folder) / name)
         _sync(Path(folder))
-
-
-async def run(
-    command: list[str], *, user: str | None = None, stdin: int | None = None, stdout: int | None = None
-) -> str:
-    """What a program wrote, unless ``stdout`` takes it. Raises EngineError with its last words.
-
-    Cancelled: it has ended. ``user``: as whom; root without.
-    """
-    identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-        stdout=asyncio.subprocess.PIPE if stdout is None else stdout,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"},
-        cwd="/",
-        start_new_session=True,
-        **identity,
-    )
-    try:
-        said, words = await process.communicate()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
-        raise
-    if process.returncode:
-        text = _end(words.decode(errors="replace")) or _end((said or b"").decode(errors="replace"))
-        raise EngineError(f"{Path(command[0]).name}: {text or f'status {process.returncode}'}")
-    return (said or b"").decode(errors="replace")
-
-
-async def pipe(writing: list[str], reading: list[str]) -> tuple[str | None, str | None]:
-    """Runs two programs, one's output the other's input; each one's failure, None when there was none."""
-    receiving, sending = os.pipe()
-
-    async def attempt(work: Awaitable[str], *ends: int) -> str | None:
-        try:
-            await work
-        except EngineError as error:
-            return str(error)
-        finally:
-            for end in ends:
-                os.close(end)
-        return None
-
-    return await _both(
-        attempt(run(writing, stdout=sending), sending), attempt(run(reading, stdin=receiving), receiving)
-    )
-
-
-async def _both(first: Awaitable[str | None], second: Awaitable[str | None]) -> tuple[str | None, str | None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_as_task(each)) for each in (first, second)]
-    return tasks[0].result(), tasks[1].result()
-
-
-async def _as_task(work: Awaitable[str | None]) -> str | None:
-    return await work

@@ -39,6 +39,8 @@ class Watch:
             read_only=look.read_only,
             lag_seconds=self._lag(look),
             detail=detail,
+            acknowledging=source is not None and source.io != "No" and look.acknowledging,
+            receivers=frozenset() if look.read_only else self._receivers(look),
         )
 
     def _name_of(self, address: str) -> str | None:
@@ -62,6 +64,16 @@ class Watch:
             member
             for member in members
             if addresses[member] not in silent and now - self._caught_up.get(member, float("-inf")) < _MOMENT
+        )
+
+    def _receivers(self, look: Look) -> frozenset[str]:
+        """By what they register as, or by their address, which may be another on the way here."""
+        addresses, silent = {member.name: member.address for member in self._members}, silent_peers(self._port)
+        numbers = server_ids(addresses)
+        return frozenset(
+            name
+            for name, address in addresses.items()
+            if address not in silent and (numbers[name] in look.replicas or address in look.sending)
         )
 
     def _lag(self, look: Look) -> float | None:

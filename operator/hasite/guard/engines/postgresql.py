@@ -21,7 +21,7 @@ from hasite.guard.engines.base import EngineError, Layout, Service
 from hasite.guard.engines.postgresql_reign import Reign
 from hasite.guard.engines.postgresql_return import Return
 from hasite.guard.engines.postgresql_server import SEGMENT, Files, Server, Tools, number, record_end
-from hasite.guard.engines.postgresql_settings import Place, slot_name, unit_file
+from hasite.guard.engines.postgresql_settings import Place, nobody, slot_name, unit_file
 from hasite.guard.engines.postgresql_sql import NotAnswering, in_thread, to_the_end
 from hasite.guard.model import Database, Desired, Member, Position, Settings
 
@@ -30,14 +30,13 @@ __all__ = ["PostgreSQL", "unit_file"]
 FROZEN: Mapping[str, str] = {
     "primary_conninfo": "",
     "primary_slot_name": "",
-    "synchronous_standby_names": "",
     "max_standby_streaming_delay": "0",  # readers don't hold up what decides an election
     "max_standby_archive_delay": "0",
 }
 
 DEATHS = 3
-"""Times that a standby may end by itself, or fail to start, without having been ``STABLE`` seconds in between; then its
-data are taken for damaged, and are copied afresh."""
+"""Times that a standby may fail to start in a row (the last time without the user's settings), or end by itself without
+having been ``STABLE`` seconds in between; then its data seem damaged, and are copied afresh (``copy.Copies``)."""
 STABLE = 60.0
 
 PATIENCE = 3.0
@@ -57,6 +56,7 @@ class PostgreSQL:
         self._watch = looks.Watch(time.monotonic)
         self._reign = Reign(self._server)
         self._return = Return(self._server, settings.name)
+        self._frozen = {**FROZEN, "synchronous_standby_names": nobody(settings.name)}
         self._upstream: str | None = None
         self._since = 0.0
         self._started = False
@@ -67,6 +67,11 @@ class PostgreSQL:
         self._slot = False
         self._trouble = ""
         self._complaint = ""
+        self._refused: Mapping[str, str] | None = None
+        self._bare = ""
+        self._failed = 0
+        self._precious = False
+        self._copies = copy.Copies()
 
     async def open(self) -> None:
         """Notes which member a server that already runs is set to receive from."""
@@ -96,7 +101,7 @@ class PostgreSQL:
             seen = await self._observe()
         except (EngineError, OSError, ValueError) as error:
             seen = Database("failed", detail=str(error))
-        doing = self._tools.progress or self._trouble or self._complaint
+        doing = self._tools.progress or self._trouble or self._complaint or self._bare
         if doing and not seen.detail:
             seen = replace(seen, detail=doing)
         self._last = seen
@@ -116,14 +121,14 @@ class PostgreSQL:
                 if not self._server.running:
                     return await self._down()
                 if self._last is not None and self._last.state in ("primary", "standby") and not error.passing:
-                    return replace(self._last, detail=str(error), streaming=False)
+                    return looks.unseen(self._last, str(error))
                 return Database("starting", detail=str(error))
         raise AssertionError
 
     async def _down(self) -> Database:
         if not self._files.present:
             return Database("absent")
-        if self._files.unusable.exists() or self._deaths >= DEATHS:
+        if self._files.unusable.exists() or self._damaged:
             return Database("failed", detail=self._trouble)
         written = (self._files.data / "global" / "pg_control").stat().st_mtime_ns
         if written != self._end[0]:
@@ -154,6 +159,8 @@ class PostgreSQL:
 
     async def _reach(self, desired: Desired, upstream: Member | None) -> None:
         await to_the_end(self._configure())
+        sync = desired.sync
+        self._precious = sync is not None and sync.required > 0 and self._settings.name in sync.eligible
         if desired.role == "stopped":
             await self._stop(clean=desired.clean)
         elif desired.role == "primary":
@@ -165,16 +172,20 @@ class PostgreSQL:
 
     async def _configure(self) -> None:
         """A user's setting that the server refuses leaves the user's settings as they were, and is told."""
-        before = self._files.user_settings
-        if not await in_thread(self._files.configure, self._settings) or not self._files.present:
+        wanted, before = self._settings.engine_settings, await in_thread(self._files.accepted)
+        if wanted != self._refused:
+            self._refused, self._complaint = None, ""
+        given = wanted if self._refused is None else dict(before)
+        changed = await in_thread(self._files.configure, replace(self._settings, engine_settings=given))
+        if not self._files.present or not (changed or given != before):
             return
         try:
             await self._server.check()
-            self._complaint = ""
+            await in_thread(self._files.accept, given)
         except EngineError as error:
-            self._complaint = f"settings not taken over: {error}"
+            self._refused, self._complaint = wanted, f"settings not taken over: {error}"
             await in_thread(self._files.configure, replace(self._settings, engine_settings=dict(before)))
-        if self._server.running:
+        if self._server.running and changed:
             await self._server.reload()
 
     async def _stop(self, *, clean: bool) -> None:
@@ -185,7 +196,8 @@ class PostgreSQL:
         if not self._files.present:
             if not desired.create:
                 raise EngineError("there is no data to be primary with")
-            await copy.make(self._server)
+            restored = self._settings.restore is not None
+            await (copy.restore(self._server) if restored else copy.make(self._server))
         if not await self._leading():
             await self._freeze()
             await to_the_end(self._reign.begin(desired, self._settings))
@@ -205,6 +217,11 @@ class PostgreSQL:
             await self._stop(clean=False)
             return False
 
+    @property
+    def _damaged(self) -> bool:
+        """The data, as it seems."""
+        return self._deaths >= DEATHS or self._failed >= DEATHS
+
     async def _freeze(self) -> looks.Look | None:
         """Runs as a standby, receives nothing, and has replayed everything. None: there is nothing to run."""
         if not self._files.present:
@@ -213,9 +230,18 @@ class PostgreSQL:
             await self._stop(clean=False)
         if not self._server.running:
             await self._start()
-        await self._server.assume(FROZEN)
+        await self._server.assume(self._frozen)
         self._upstream = None
-        return await self._drain()
+        try:
+            return await self._drain()
+        except looks.Paused:
+            await self._again()
+            return await self._drain()
+
+    async def _again(self) -> None:
+        """A standby whose replay is paused goes on once it is started with settings that are at least its primary's."""
+        await self._stop(clean=False)
+        await self._start()
 
     async def _start(self) -> None:
         if self._started:
@@ -223,12 +249,17 @@ class PostgreSQL:
         self._started = True
         self._upstream = None
         await in_thread(self._files.admit, True)
+        bare = self._failed == DEATHS - 1 and bool(self._files.user_settings)
+        if bare:
+            await in_thread(self._files.configure, replace(self._settings, engine_settings={}))
         try:
-            await self._server.start(FROZEN)
+            await self._server.start(self._frozen)
         except EngineError:
             self._started = False
-            self._deaths += 1
+            self._failed += 1
             raise
+        self._failed = 0
+        self._bare = "the server started only without the settings it was given" if bare else ""
 
     async def _drain(self) -> looks.Look:
         """The receiver is killed rather than waited for: it goes on for as long as the replay lags behind."""
@@ -237,7 +268,7 @@ class PostgreSQL:
             row = (await self._server.hands.fetch(looks.LOOK))[0]
             look = looks.Look.of(row)
             if look.paused:
-                raise EngineError(looks.PAUSED)
+                raise looks.Paused(looks.PAUSED)
             quiet = quiet + 1 if self._watch.drained(look) and look.sender is None else 0
             if quiet >= 2:
                 return look
@@ -250,8 +281,11 @@ class PostgreSQL:
     async def _follow(self, upstream: Member) -> None:
         """What is done to the data (a copy, a rewind) is followed by another look at them."""
         for attempt in range(3):
-            if not self._files.present or self._files.unusable.exists() or self._deaths >= DEATHS:
+            if not self._files.present or self._files.unusable.exists():
                 await self._clone(upstream)
+            elif self._damaged and not self._server.running and self._copies.due(time.monotonic()):
+                await self._clone(upstream)
+                self._copies.made(time.monotonic())
             elif await self._follows(upstream):
                 return
             frozen = await self._freeze()
@@ -264,13 +298,18 @@ class PostgreSQL:
         if self._upstream != upstream.name or not self._server.running or await self._leading():
             return False
         look = looks.Look.of((await self._server.hands.fetch(looks.LOOK))[0])
+        if look.paused:
+            await self._again()
+            return False
         if not self._watch.live(look):
             return time.monotonic() - self._since < PATIENCE
         if time.monotonic() - self._since > STABLE:
             self._deaths = 0
+            self._copies = copy.Copies()
         if not self._slot:
             await self._take_slot(upstream)
         await self._reign.end()
+        await self._server.arm()  # rather now than when it is to be promoted
         return True
 
     async def _take_slot(self, upstream: Member) -> None:
@@ -341,8 +380,12 @@ class PostgreSQL:
         return copy.following(self._server, upstream, name, slot_name(name) if slot else None)
 
     async def _clone(self, upstream: Member) -> None:
+        """Data that won't fit beside their copy go first, unless they may be the only second copy of a write."""
+        crowded = await in_thread(copy.crowded, self._server)
+        if crowded and self._precious and not self._files.unusable.exists():
+            raise EngineError(f"{crowded}; the data are not taken away, they may be the only second copy of a write")
         self._started = False
         await self._server.stop()
         await self._return.unread()
-        await copy.clone(self._server, upstream)
-        self._deaths = 0
+        await copy.clone(self._server, upstream, alone=bool(crowded))
+        self._deaths = self._failed = 0

@@ -2,8 +2,10 @@
 
 import shutil
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 
+from hasite.guard import backuprun
 from hasite.guard.engines import postgresql_settings as configuration
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_server import Server
@@ -52,6 +54,22 @@ def session(server: Server, member: Member) -> Session:
     return Session({**connection(server, member), "dbname": "postgres"}, _PREPARE)
 
 
+class Copies:
+    """When data that seem to be damaged may be copied: when that does not help, ever more rarely."""
+
+    def __init__(self) -> None:
+        self._pause, self._next = 300.0, -inf
+
+    def due(self, now: float) -> bool:
+        """Whether one may be made."""
+        return now >= self._next
+
+    def made(self, now: float) -> None:
+        """One was."""
+        self._next = now + self._pause
+        self._pause = min(2 * self._pause, 86400.0)
+
+
 async def make(server: Server) -> None:
     """A new, empty database. The collation is the same on every release of the C library: indexes outlast upgrades."""
     folder = await server.files.fresh()
@@ -71,9 +89,25 @@ async def make(server: Server) -> None:
     await in_thread(server.files.adopt)
 
 
-async def clone(server: Server, upstream: Member) -> None:
-    """A base backup of ``upstream`` in place of whatever is here. The server must be down."""
-    await in_thread(_make_room, server)
+async def restore(server: Server) -> None:
+    """The database that a backup held, as a new one. Raises EngineError while that is not restored."""
+    await in_thread(backuprun.take, server.files.layout, server.files.aside)
+    await in_thread(server.files.place.role.unlink, True)
+    await in_thread(server.files.adopt)
+
+
+async def clone(server: Server, upstream: Member, *, alone: bool = False) -> None:
+    """A base backup of ``upstream`` in place of whatever is here; ``alone``: that goes first, once upstream answers.
+
+    The server must be down.
+    """
+    if alone:
+        there = session(server, upstream)
+        try:
+            await there.value("SELECT 1")
+        finally:
+            there.close()
+        await in_thread(shutil.rmtree, server.files.data)
     folder = await server.files.fresh()
     source = configuration.conninfo(connection(server, upstream))
     options = (f"--pgdata={folder}", "--wal-method=stream", "--checkpoint=fast", "--progress", "--no-password")
@@ -117,7 +151,11 @@ async def rewind(server: Server, upstream: Member) -> None:
 def following(server: Server, upstream: Member, name: str, slot: str | None) -> Mapping[str, str]:
     """The role's settings of a standby called ``name``."""
     source = {**connection(server, upstream), "application_name": name}
-    return {"primary_conninfo": configuration.conninfo(source), "primary_slot_name": slot or ""}
+    return {
+        "primary_conninfo": configuration.conninfo(source),
+        "primary_slot_name": slot or "",
+        "synchronous_standby_names": configuration.nobody(name),
+    }
 
 
 async def set_apart(server: Server, folder: Path) -> None:
@@ -130,11 +168,13 @@ async def set_apart(server: Server, folder: Path) -> None:
     await in_thread(move)
 
 
-def _make_room(server: Server) -> None:
-    """Data that won't fit beside their copy go first: they are of no more use."""
+def crowded(server: Server) -> str:
+    """Why the data won't fit beside a copy of about their size; empty: they do."""
     data = server.files.data
     if not data.exists():
-        return
+        return ""
     size = sum(file.lstat().st_size for file in data.rglob("*") if file.is_file() and not file.is_symlink())
-    if shutil.disk_usage(data.parent).free < size * 1.1:
-        shutil.rmtree(data)
+    free = shutil.disk_usage(data.parent).free
+    if free >= size * 1.1:
+        return ""
+    return f"a copy needs {size * 11 // 10 >> 20} MiB beside the data, and {free >> 20} are free"

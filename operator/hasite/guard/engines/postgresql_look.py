@@ -1,9 +1,10 @@
 """What one look at a running PostgreSQL tells: a query in one round trip, and its reading."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hasite.guard.engines.base import EngineError
 from hasite.guard.model import Database, Position
 
 LOOK = "EXECUTE hasite_look"
@@ -148,6 +149,18 @@ class Watch:
             lag_seconds=self._lag if look.recovering else 0.0,
             detail=PAUSED if look.paused else "",
         )
+
+
+def unseen(last: Database, detail: str) -> Database:
+    """Of a server that runs and does not answer: what it was, but nothing that changes by itself or by being told to.
+
+    A position from before a freeze would be taken for that of the frozen data.
+    """
+    return replace(last, position=None, drained=False, streaming=False, followers=frozenset(), detail=detail)
+
+
+class Paused(EngineError):
+    """The replay has stopped, but not at its end."""
 
 
 PAUSED = "replay is paused: a setting such as max_connections is smaller here than on the primary"

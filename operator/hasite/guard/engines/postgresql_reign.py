@@ -32,7 +32,7 @@ class Reign:
         """
         hands, files = self._server.hands, self._server.files
         await in_thread(files.admit, False)
-        await self._server.assume(self._role(desired, settings))
+        await self._assume(desired, settings)
         await self._see_guests_off()
         position = await hands.value("SELECT (pg_last_wal_replay_lsn() - '0/0')::int8")
         await in_thread(files.write, files.reign, json.dumps({"epoch": desired.epoch, "position": position}) + "\n")
@@ -43,7 +43,7 @@ class Reign:
 
     async def keep(self, desired: Desired, settings: Settings) -> None:
         """What a primary must be: in this epoch, waiting for whom it must, with a slot for each other member."""
-        await self._server.assume(self._role(desired, settings))
+        await self._assume(desired, settings)
         await self._write_epoch(desired.epoch, settings.name)
         await to_the_end(self._server.admit(clients=True))
         others = (member.name for member in settings.membership.members if not member.witness)
@@ -54,6 +54,12 @@ class Reign:
         await self._slots(frozenset())
         if self._server.files.reign.exists():
             await in_thread(self._server.files.reign.unlink, True)
+
+    async def _assume(self, desired: Desired, settings: Settings) -> None:
+        role = self._role(desired, settings)
+        await self._server.assume(role)
+        if role["synchronous_standby_names"]:
+            await self._server.arm()
 
     def _role(self, desired: Desired, settings: Settings) -> Mapping[str, str]:
         """``hasite.epoch`` tells every session in which reign it is."""

@@ -12,15 +12,22 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_kin import segment_suffix
 from hasite.guard.engines.postgresql_server import SEGMENT, Server, notation, sync_folder
 from hasite.guard.engines.postgresql_sql import Session, in_thread
 
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor
+
 RECORDS = 200_000
 """Log records that are read, at most; ROWS of one table that are written out. The segments hold the rest."""
 ROWS = 10_000
+ROW = 1 << 20
+BYTES = 64 << 20
+"""Of rows, at most: of one, and of all that are written out."""
 
 _CHANGE = re.compile(
     r"rmgr: Heap2? .* tx: +(\d+), .* desc: (?:INSERT|UPDATE|HOT_UPDATE|MULTI_INSERT)\b.* rel (\d+)/(\d+)/(\d+)"
@@ -97,7 +104,9 @@ def keep_unread(server: Server, found: Divergence) -> Path:
 
 
 def _begin(saved: Path, found: Divergence) -> Path:
-    """A folder that does not count until it is finished."""
+    """A folder that does not count until it is finished. What an earlier try has left half done goes."""
+    for stale in saved.glob("*.new"):
+        shutil.rmtree(stale)
     aside = saved / f"{found.epoch}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.new"
     aside.mkdir(parents=True, mode=0o700)
     return aside
@@ -161,38 +170,75 @@ async def _rows(server: Server, found: Divergence, changes: Changes, file: Path)
             session = Session({**where, "connect_timeout": "2"}, "SET statement_timeout = '20s'")
             try:
                 nodes = [(space, node) for database, space, node in sorted(changes.touched) if database == oid]
-                for space, node in nodes:
-                    for line in await _table(session, found, databases[oid], (space, node), changes.transactions):
-                        output.write(line + "\n")
+                for node in nodes:
+                    await _table(session, found, (databases[oid], *node), changes.transactions, output)
             finally:
                 session.close()
 
 
 async def _table(
-    session: Session, found: Divergence, database: str, table: tuple[int, int], transactions: frozenset[str]
-) -> list[str]:
+    session: Session, found: Divergence, table: tuple[str, int, int], transactions: frozenset[str], output: TextIO
+) -> None:
     """The rows of one table that these transactions wrote and nobody has changed since. Its name in ``found``."""
+    database, *node = table
     try:
         named = await session.fetch(
             "SELECT c.oid::regclass::text, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             "WHERE c.oid = pg_filenode_relation(%s::int8::oid, %s::int8::oid) AND c.relkind IN ('r', 'm')",
-            table,
+            tuple(node),
         )
         if not named or named[0][1] in ("pg_catalog", "pg_toast", "information_schema", "hasite"):
-            return []
-        name = named[0][0]
-        rows = await session.fetch(
-            f"SELECT to_jsonb(t)::text FROM {name} t WHERE xmin::text = ANY (%s) LIMIT {ROWS + 1}",  # noqa: S608
-            (sorted(transactions),),
-            within=30.0,
-        )
+            return
+        name = f"{database}.{named[0][0]}"
+        room = BYTES - output.tell()
+
+        def work(cursor: "Cursor") -> tuple[int, str]:
+            return _copy_rows(cursor, named[0][0], sorted(transactions), room, _Labelled(output, name))
+
+        found.rows[name], missing = await session.run(work, within=60.0)
     except EngineError as error:
         found.complete = False
         found.remarks.append(f"{database}: {error}")
-        return []
-    if len(rows) > ROWS:
+        return
+    if missing:
         found.complete = False
-        found.remarks.append(f"{database}.{name}: more than {ROWS} rows")
-    found.rows[f"{database}.{name}"] = min(len(rows), ROWS)
-    label = json.dumps(f"{database}.{name}")
-    return [f'{{"table": {label}, "row": {row}}}' for (row,) in rows[:ROWS]]
+        found.remarks.append(f"{name}: {missing}")
+
+
+class _Labelled:
+    """Writes rows of one table."""
+
+    def __init__(self, output: TextIO, name: str) -> None:
+        self._output, self._label = output, json.dumps(name)
+
+    def write(self, row: str) -> int:
+        """How many characters that were."""
+        return self._output.write(f'{{"table": {self._label}, "row": {row}}}\n')
+
+
+def _copy_rows(cursor: "Cursor", name: str, transactions: list[str], room: int, output: _Labelled) -> tuple[int, str]:
+    """How many were written, and why not all. A few at a time: the guard is to stay small."""
+    shorter = f"CASE WHEN octet_length(j) <= {ROW} THEN j END"
+    cursor.execute("BEGIN")
+    cursor.execute(
+        f"DECLARE r NO SCROLL CURSOR FOR SELECT {shorter} FROM (SELECT to_jsonb(t)::text FROM {name} t "  # noqa: S608
+        "WHERE xmin::text = ANY (%s)) s (j)",
+        (transactions,),
+    )
+    count, missing = 0, ""
+    while not missing.startswith("more"):
+        cursor.execute("FETCH 16 FROM r")
+        rows = cursor.fetchall()
+        if not rows:
+            break
+        for (row,) in rows:
+            if row is None:
+                missing = f"a row has more than {ROW >> 20} MiB"
+            elif count == ROWS or room < len(row):
+                missing = f"more than {ROWS} rows, or {BYTES >> 20} MiB in all"
+                break
+            else:
+                room -= output.write(row)
+                count += 1
+    cursor.execute("ROLLBACK")
+    return count, missing

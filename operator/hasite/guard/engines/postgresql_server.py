@@ -1,6 +1,7 @@
 """One PostgreSQL server on this machine: its files, its processes, and what its data folder tells when it is down."""
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from hasite.guard.backupfiles import ARCHIVE, backup_folder
 from hasite.guard.engines import postgresql_settings as configuration
 from hasite.guard.engines import postgresql_torn
 from hasite.guard.engines.base import EngineError, Layout, Service
@@ -18,6 +20,9 @@ from hasite.guard.model import Settings
 
 CLEAN_STOP = 8.0
 """Seconds for a fast shutdown."""
+
+CHECKPOINT = 600.0
+"""Seconds, at most, for one that somebody waits for."""
 
 PAGE = 8192
 SEGMENT = 16 * 1024 * 1024
@@ -37,6 +42,7 @@ class Files:
         self.reign = layout.data.with_name(layout.data.name + ".reign")
         """There: this server was promoted, in that epoch and at that position, and has not rejoined since."""
         self.user_settings: Mapping[str, str] = {}
+        self._accepted = layout.data.with_name(layout.data.name + ".settings")
         entry = pwd.getpwnam(place.user)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
 
@@ -51,8 +57,9 @@ class Files:
         self.folder(folder, 0o750, owner=(0, self.gid))
         self.user_settings = settings.engine_settings
         members = tuple(member.name for member in settings.membership.members if not member.witness)
+        archive = backup_folder(self.layout) / ARCHIVE if settings.backup else None
         texts = {
-            "postgresql.conf": configuration.server(self.place, settings.name, settings.engine_settings),
+            "postgresql.conf": configuration.server(self.place, settings.name, settings.engine_settings, archive),
             "pg_ident.conf": configuration.identities(self.place.user, members),
             "ca.pem": self.layout.ca.read_text(),
             "cert.pem": self.layout.certificate.read_text(),
@@ -63,6 +70,18 @@ class Files:
         if not hba.exists():
             changed.append(self.admit(True))
         return any(changed)
+
+    def accepted(self) -> Mapping[str, str]:
+        """The user's settings that the server took last, whichever guard gave them."""
+        try:
+            found = json.loads(self._accepted.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+    def accept(self, settings: Mapping[str, str]) -> None:
+        """From now on these are."""
+        self.write(self._accepted, json.dumps(dict(settings), indent=1, sort_keys=True) + "\n")
 
     def admit(self, clients: bool) -> bool:
         """Who may connect, from the next reload on: whether that changed."""
@@ -215,13 +234,17 @@ class Server:
         self.eyes = Session(parameters, prepare)
         """For observing; ``hands`` for changing things: a long change does not blind the observer."""
         self.hands = Session(parameters, prepare)
-
+        self._parameters = parameters
+        self._armed = False
         self.minimum: dict[str, str] = {}
 
     @property
     def running(self) -> bool:
-        """Whether any process of the server is there."""
-        return bool(self._service.pids())
+        """Whether any process of the server is there; that can't be seen, it may be."""
+        try:
+            return bool(self._service.pids())
+        except OSError:
+            return True
 
     async def start(self, role: Mapping[str, str], *, rewound: bool = False, patience: float = 60.0) -> None:
         """As a standby, with ``role``'s settings; returns when it answers. Raises EngineError."""
@@ -233,7 +256,9 @@ class Server:
         size = int(control["Bytes per WAL segment"])
         await in_thread(postgresql_torn.remove_torn, self.files.data / "pg_wal", size)
         await in_thread(self.files.set_role, {**self.minimum, **role})
+        armed = not self.running and bool(role["synchronous_standby_names"])
         await self._service.start()
+        self._armed = armed
         end = asyncio.get_running_loop().time() + patience
         while True:
             try:
@@ -247,7 +272,10 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def assume(self, role: Mapping[str, str]) -> None:
-        """The settings that change with the role: written, and in force when this returns. Raises EngineError."""
+        """The settings that change with the role: written, and in force in every new session when this returns.
+        Raises EngineError."""
+        if not role["synchronous_standby_names"]:
+            self._armed = False
         stale = await in_thread(self.files.set_role, {**self.minimum, **role})
         end = asyncio.get_running_loop().time() + 2.0
         rounds = 0
@@ -255,6 +283,8 @@ class Server:
             query = "SELECT name, current_setting(name, true) FROM unnest(%s) n (name)"
             rows = await self.hands.fetch(query, (list(role),))
             wrong = [name for name, value in rows if value != role[name]]
+            if ("synchronous_standby_names", "") in rows:
+                self._armed = False
             if not wrong and not stale:
                 return
             if asyncio.get_running_loop().time() > end:
@@ -264,6 +294,28 @@ class Server:
                 stale = False
             rounds += 1
             await asyncio.sleep(0.005)
+
+    async def arm(self) -> None:
+        """Returns once all commits wait for whom ``synchronous_standby_names`` names. At once, when some were named all
+        the time since the server started. Raises EngineError.
+
+        Whether to wait at all sessions read from a flag that only the checkpointer sets, as it takes the configuration
+        over: not while it syncs files, but at the latest before its next checkpoint. The first of the two may have been
+        begun between its look for signals and its look for requests.
+        """
+        if self._armed:
+            return
+        pid = await self.hands.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+        if pid not in self._service.pids():
+            raise EngineError("the server has no checkpointer")
+        os.kill(pid, signal.SIGHUP)
+        session = Session(self._parameters, "SET statement_timeout = 0")
+        try:
+            for _ in range(2):
+                await session.value("CHECKPOINT", within=CHECKPOINT)
+        finally:
+            session.close()
+        self._armed = True
 
     async def reload(self) -> None:
         """The configuration files are read again."""
@@ -288,21 +340,27 @@ class Server:
             ) from None
         finally:
             self._service.kill()
+        if self.running:
+            raise EngineError("the server does not end: it hangs in the kernel")
 
     def kill(self) -> None:
         """The fence."""
         self._service.kill()
 
     async def recover_alone(self) -> None:
-        """Crash recovery to the end of the log on the data's own timeline, and a clean shutdown, with no one let in."""
-        await in_thread((self.files.data / "standby.signal").unlink, True)
-        await self.single("")
+        """Crash recovery to the end of the log on the data's own timeline, and a clean shutdown, with no one let in.
 
-    async def single(self, statements: str, data: Path | None = None) -> None:
+        No log is given up: pg_rewind reads all of it since the last checkpoint that upstream has too.
+        """
+        await in_thread((self.files.data / "standby.signal").unlink, True)
+        await self.single("", wal_keep_size=configuration.ALL_LOG)
+
+    async def single(self, statements: str, data: Path | None = None, **settings: str) -> None:
         """A server for nobody but these statements, one a line. Raises EngineError for the first that fails."""
         folder = data or self.files.data
-        options = ("-D", str(folder), "-c", f"config_file={self.files.place.file}", "-c", "exit_on_error=on")
-        await self.tools.run("postgres", "--single", *options, "postgres", given=statements)
+        settings |= {"config_file": str(self.files.place.file), "exit_on_error": "on"}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        await self.tools.run("postgres", "--single", "-D", str(folder), *options, "postgres", given=statements)
 
     async def check(self) -> None:
         """Raises EngineError when the server would refuse its configuration."""

@@ -5,6 +5,7 @@ the later wins: defaults, the user's settings, what replication and fencing rest
 with the role.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ DEFAULTS: Mapping[str, str] = {
 }
 """The user's settings come over these. A slot of a member that is away may not fill the disk: it is given up at
 ``max_slot_wal_keep_size``, and the member copies afresh."""
+
+ALL_LOG = "1TB"
+"""A ``wal_keep_size`` with which no checkpoint gives up any of the log."""
 
 FIXED: Mapping[str, str] = {
     "synchronous_commit": "on",
@@ -54,6 +58,7 @@ FIXED: Mapping[str, str] = {
     "logging_collector": "off",
     "log_destination": "stderr",
     "default_transaction_read_only": "off",
+    "archive_mode": "on",  # from the first start, for it can't change while the server runs
 }
 """What replication, fencing and the promises of durability rest on; comes last in the file."""
 
@@ -186,12 +191,20 @@ class Place:
         return self.configuration / "role.conf"
 
 
-def server(place: Place, name: str, user_settings: Mapping[str, str]) -> str:
-    """The configuration file. Settings that ``refusal`` refuses are left out, whoever let them through."""
+ARCHIVING: Mapping[str, str] = {"archive_timeout": "60s"}
+"""With backups: a moment can be restored that is a minute old."""
+
+
+def server(place: Place, name: str, user_settings: Mapping[str, str], archive: Path | None = None) -> str:
+    """The configuration file. Settings that ``refusal`` refuses are left out, whoever let them through.
+
+    ``archive``: the program that takes each file of the log; None: nobody wants them.
+    """
     allowed = {key: value for key, value in user_settings.items() if refusal(key, value) is None}
     folder = place.configuration
     ours = {
         **FIXED,
+        "archive_command": f'{archive} "%p"' if archive else "/bin/true",
         "cluster_name": name,
         "listen_addresses": place.listen,
         "port": str(place.port),
@@ -204,7 +217,7 @@ def server(place: Place, name: str, user_settings: Mapping[str, str]) -> str:
     }
     return (
         "# Written by HASite's guard: changes are overwritten.\n"
-        + assignments({**DEFAULTS, **allowed})
+        + assignments({**DEFAULTS, **(ARCHIVING if archive else {}), **allowed})
         + assignments(ours)
         + f"include_if_exists = {quoted(str(place.role))}\n"
     )
@@ -248,14 +261,23 @@ def standby_names(sync: SyncRecord | None, name: str) -> str:
     """synchronous_standby_names for this primary: waits for ever when fewer are there than it must wait for."""
     if sync is None or sync.required == 0:
         return ""
-    others = sorted(sync.eligible - {name}) or [f"{name}/nobody"]
+    others = sorted(sync.eligible - {name})
+    if not others:
+        return nobody(name)
     return f"ANY {sync.required} (" + ", ".join('"' + other.replace('"', '""') + '"' for other in others) + ")"
+
+
+def nobody(name: str) -> str:
+    """A standby's synchronous_standby_names, which has no effect on it: so whether commits wait, which only the
+    checkpointer says and maybe late, is said long before this server is promoted."""
+    return f'ANY 1 ("{name}/nobody")'
 
 
 def slot_name(member: str) -> str:
     """The replication slot of a member: slots' names allow lower-case letters, digits and underscores, 63 at most."""
     plain = "".join(c if c.isascii() and (c.isdigit() or c.islower()) else f"_{ord(c):x}_" for c in member)
-    return f"hasite_{plain}"[:63]
+    name = f"hasite_{plain}"
+    return name if len(name) <= 63 else f"{name[:54]}_{hashlib.sha256(member.encode()).hexdigest()[:8]}"
 
 
 def unit_file(version: str) -> str:
