@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from e2e.evidence import keep_words
 from e2e.histories import Operation, Violation, check, load
 from e2e.histories.stores import TOTAL, Server, Store, store
-from e2e.site import LOCATIONS, NAMESPACE, Object, Stage, eventually
+from e2e.site import LOCATIONS, NAMESPACE, KubectlError, Object, Stage, eventually
 from e2e.world.cloud.state import Droplet
 from e2e.world.network import SITES
 from e2e.world.world import ROOT
@@ -120,7 +121,9 @@ class Databases:
         return (await eventually(changed, within, f"another primary than {other_than}", 0.2))[1]
 
     async def delete(self, within: float = 120) -> None:
-        """Until it is gone."""
+        """Until it is gone; what its guards said is kept, for a test that fails."""
+        with contextlib.suppress(KubectlError):
+            await keep_words(self.stage, list((await self.members()).values()))
         await self.stage.kubectl("delete", "rdb", self.name, "--ignore-not-found", f"--timeout={within:.0f}s")
 
     # -- members ----------------------------------------------------------------------------------------------------

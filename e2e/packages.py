@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.evidence import evidence
 from e2e.site import Stage
 from e2e.world.world import World
 
@@ -28,7 +29,7 @@ def explain(report: pytest.TestReport) -> None:
     """Attaches what explains a failure."""
     if report.failed:
         for stage in standing:
-            report.sections += stage.evidence()
+            report.sections += evidence(stage)
 
 
 @asynccontextmanager

@@ -367,32 +367,5 @@ class Stage:
         """curl at a place of the internet: its exit status, and the body after the headers."""
         return await self.world.output_at(place, "curl", "-si", "--max-time", "3", *options, url)
 
-    # -- when something fails ---------------------------------------------------------------------------------------
-
-    def evidence(self) -> list[tuple[str, str]]:
-        """What explains a failure, by title. It blocks, and it never raises."""
-        found: list[tuple[str, str]] = []
-        jsonpath = "{range .items[*]}{.kind}/{.metadata.name}{range .status.conditions[*]}\n  {.type}={.status} "
-        jsonpath += "{.reason}: {.message}{end}{range .status.plan[*]}\n  plan: {@}{end}\n{end}"
-        for title, arguments in (
-            ("resources", ["get", "hasites,loadbalancerpools,rdb", "-o", "wide"]),
-            ("conditions", ["get", "hasites,loadbalancerpools,rdb", "-o", f"jsonpath={jsonpath}"]),
-            ("events", ["get", "events", "--sort-by=.lastTimestamp"]),
-        ):
-            with contextlib.suppress(OSError, AttributeError, subprocess.TimeoutExpired):
-                command = [*self.world.cluster.kubectl, "-n", NAMESPACE, *arguments]
-                run = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
-                found.append((title, "\n".join((run.stdout + run.stderr).splitlines()[-40:])))
-        droplets = "\n".join(
-            f"{d.id} {d.name} {d.region} {d.public_ipv4} {d.status(time.time())} {'deleting' if d.deleting else ''}"
-            for d in self.world.cloud.state.droplets.values()
-        )
-        answers = "\n".join(f"{n.domain} {n.answers}" for n in self.watcher.names.values())
-        found += [("droplets", droplets), ("name servers", answers)]
-        for name, operator in self.world.operators.items():
-            with contextlib.suppress(OSError):
-                found.append((f"log of {name}", "\n".join(operator.log.read_text().splitlines()[-40:])))
-        return found
-
 
 __all__ = ["LOCATIONS", "NAMESPACE", "KubectlError", "Stage", "eventually", "manifest", "user_data"]

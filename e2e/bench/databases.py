@@ -15,6 +15,7 @@ from e2e.bench.ours import at_rest, ours, switchovers
 from e2e.bench.peer import losses_of_peer
 from e2e.bench.rewind import rewinds
 from e2e.bench.throughput import throughput
+from e2e.evidence import evidence
 from e2e.site import Stage
 
 OF_ENGINES = ("failovers", "switchovers", "guard", "throughput")
@@ -93,7 +94,7 @@ async def _tried(name: str, work: Callable[[], Awaitable[None]]) -> bool:
     except Exception:
         traceback.print_exc()
         for stage in packages.standing:
-            for title, text in stage.evidence():
+            for title, text in evidence(stage):
                 print(f"-- {title}\n{text}", file=sys.stderr)
         say(f"{name} has failed")
         return False

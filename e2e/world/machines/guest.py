@@ -84,16 +84,23 @@ class Guest:
                     return int(pid)
         return None
 
-    async def execute(self, argv: tuple[str, ...], text: str = "") -> tuple[int, str]:
-        """Run a command in the guest as root; its exit status and its standard output. RuntimeError: no guest."""
+    def command(self, argv: tuple[str, ...]) -> list[str]:
+        """What runs a command in the guest as root. RuntimeError: no guest."""
         leader = self.leader()
         if leader is None:
             raise RuntimeError(f"{self.group} is not running")
+        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
+        return ["nsenter", f"--target={leader}", *spaces, "--", *argv]
+
+    async def execute(self, argv: tuple[str, ...], text: str = "") -> tuple[int, str]:
+        """Run a command in the guest as root; its exit status and its standard output. RuntimeError: no guest."""
         process = await asyncio.create_subprocess_exec(
-            "nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            *self.command(argv),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
             env={"PATH": GUEST_PATH, "HOME": "/root", "LANG": "C.UTF-8"},
-        )  # fmt: skip
+        )
         out, _ = await process.communicate(text.encode())
         return process.returncode or 0, out.decode(errors="replace")
 

@@ -170,6 +170,13 @@ class Machines:
             raise RuntimeError(f"machine {machine} is not running")
         return await guest.execute(tuple(argv), text)
 
+    def command(self, machine: int, argv: Sequence[str]) -> list[str]:
+        """What runs a command in a machine as root. RuntimeError when it is not running."""
+        guest = self._machines[machine].guest
+        if guest is None:
+            raise RuntimeError(f"machine {machine} is not running")
+        return guest.command(tuple(argv))
+
     def console(self, machine: int) -> str:
         """All that a machine has written to its console, over all its boots."""
         self._machines[machine]
