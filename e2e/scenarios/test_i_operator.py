@@ -3,6 +3,10 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
+
+from hasite.api.common import seconds
 
 from e2e import figures
 from e2e.scenarios.conftest import SHOP
@@ -50,18 +54,36 @@ async def test_when_every_location_is_down_at_once_the_name_stays_as_it_was(shop
     await eventually(lambda: shop.watcher.holds(DOMAIN, *addresses), 10, "both are published")
 
 
+async def held_down(stage: Stage, address: str) -> tuple[float, int]:
+    """Seconds for which an address that is published again was out, and how often it was withdrawn lately."""
+
+    async def back() -> Mapping[str, Any] | None:
+        pool = await stage.get("pool", SHOP)
+        assert pool is not None
+        found: Mapping[str, Any] = next(a for a in pool["status"]["addresses"] if a["address"] == address)
+        return found if found["state"] == "Published" else None
+
+    found = (await eventually(back, 15, "status says that it is published again"))[0]
+    return found["since"] - found["withdrawals"][-1], len(found["withdrawals"])
+
+
 async def test_a_location_that_flaps_is_held_down_longer_each_time(shop: Stage) -> None:
     (flapping,) = await shop.addresses(SHOP, "amsterdam")
     (kept,) = await shop.addresses(SHOP, "new-york")
+    site = await shop.get("hasite", SHOP)
+    assert site is not None
+    base = seconds(site["spec"]["failureDetection"]["holdDown"])
     out: list[float] = []
-    for _ in range(2):
+    for _ in range(3):  # the first hold-down may be over before the location has recovered
         await shop.world.drop("amsterdam", "cut")
         await eventually(lambda: shop.watcher.holds(DOMAIN, kept), 15, "it is withdrawn", 0.05)
         started = time.monotonic()
         await shop.world.restore("amsterdam")
         await eventually(lambda: shop.watcher.holds(DOMAIN, kept, flapping), 320, "it is published again", 0.05)
         out.append(time.monotonic() - started)
-    assert out[1] >= out[0] * 1.5, out
+        held, times = await held_down(shop, flapping)
+        assert held >= base * 2 ** (times - 1)
+    assert out[2] >= out[1] * 1.5, out
     await shop.until_ready(SHOP, 200)
 
 
