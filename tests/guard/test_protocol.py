@@ -111,7 +111,16 @@ def test_one_objection_ends_a_trial() -> None:
     assert isinstance(trial, Ask)
     guard, _ = hear(guard, Answer("operator", trial.epoch, True, False, VOTE, None, "a1 reigns"), LATER + 0.01)
     guard, out = hear(guard, granted("operator", trial), LATER + 0.02)
-    assert not stored(out) and guard.refusal == "operator: a1 reigns"
+    assert not stored(out) and guard.refusal.startswith("operator: a1 reigns")
+
+
+def test_a_refusal_says_as_well_who_was_not_heard_lately() -> None:
+    guard, out = protocol.step(follower(), Tick(), LATER)
+    (trial,) = sent(out, Ask, "operator")
+    assert isinstance(trial, Ask)
+    answer = Answer("operator", trial.epoch, True, False, VOTE, None, "started just now")
+    guard, _ = hear(guard, answer, LATER + 0.01)
+    assert guard.refusal == "operator: started just now; no answer from a1"
 
 
 def test_a_vote_is_stored_before_it_is_asked_for() -> None:

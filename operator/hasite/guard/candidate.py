@@ -1,6 +1,6 @@
 """From a silent primary to a new reign: a trial that changes nothing, then the question in earnest."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import inf
 from zlib import crc32
@@ -132,7 +132,10 @@ def on_answer(turn: Turn, answer: Answer) -> None:
     if campaign is None or answer.epoch != campaign.epoch or answer.trial != campaign.trial:
         return
     if not answer.granted and campaign.trial:
-        give_up(turn, f"{answer.sender}: {answer.reason}", turn.guard.settings.timing.renew / 2)
+        said = {**campaign.answers, answer.sender: answer}
+        give_up(
+            turn, refused(turn.guard, replace(campaign, answers=said), turn.now), turn.guard.settings.timing.renew / 2
+        )
         return
     answers = {**campaign.answers, answer.sender: answer}
     vouched = max(campaign.vouched, turn.now - answer.quiet) if answer.granted else campaign.vouched
@@ -168,7 +171,7 @@ def proceed(turn: Turn) -> None:
     limit = 2 * timing.renew if campaign.trial else timing.ttl
     if turn.now >= campaign.began + limit or is_hopeless(guard, campaign, turn.now):
         give_back(turn, campaign)
-        give_up(turn, missing(campaign, granted), timing.renew)
+        give_up(turn, missing(campaign), timing.renew)
     elif turn.now >= campaign.sent + timing.renew / 2:
         turn.put(campaign=replace(campaign, sent=turn.now))
         ask = Ask(guard.name, campaign.epoch, campaign.trial, campaign.membership, campaign.previous)
@@ -209,15 +212,27 @@ def with_own_position(guard: Guard, campaign: Campaign) -> Campaign:
     return replace(campaign, answers={**campaign.answers, guard.name: own})
 
 
-def missing(campaign: Campaign, granted: set[str]) -> str:
-    """In words: which voters did not grant."""
-    voters = {v for ms in (campaign.membership, campaign.previous) if ms for v in ms.voters}
+def voters_of(campaign: Campaign) -> set[str]:
+    """Whose grants can count."""
+    return {v for ms in (campaign.membership, campaign.previous) if ms for v in ms.voters}
+
+
+def words(campaign: Campaign, silent: Collection[str]) -> str:
+    """Which voters did not grant, and why."""
     said = [f"{n}: {a.reason}" for n, a in sorted(campaign.answers.items()) if not a.granted]
-    silent = sorted(voters - set(campaign.answers))
-    return (
-        "; ".join(said + ([f"no answer from {', '.join(silent)}"] if silent else []))
-        or "the data was not frozen in time"
-    )
+    return "; ".join(said + ([f"no answer from {', '.join(sorted(silent))}"] if silent else []))
+
+
+def refused(guard: Guard, campaign: Campaign, now: float) -> str:
+    """In words: who refused, and who has not even been heard lately. The others may have answered a moment later."""
+    horizon = now - guard.settings.timing.ttl
+    there = {name for name, heard in guard.heard.items() if heard.at > horizon}
+    return words(campaign, voters_of(campaign) - set(campaign.answers) - there - {OPERATOR})
+
+
+def missing(campaign: Campaign) -> str:
+    """In words: which voters did not grant in time."""
+    return words(campaign, voters_of(campaign) - set(campaign.answers)) or "the data was not frozen in time"
 
 
 def decide(turn: Turn, campaign: Campaign) -> None:
