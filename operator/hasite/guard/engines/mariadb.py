@@ -51,6 +51,7 @@ from hasite.guard.engines.mysqlcommon_members import first_row, server_id, write
 from hasite.guard.engines.mysqlcommon_programs import first_lines, row_counts, run
 from hasite.guard.engines.mysqlcommon_ring import RingDriver
 from hasite.guard.engines.mysqlcommon_sql import Connection, Session, SqlError
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Member, Settings
 
 __all__ = ["DENIED", "MariaDB", "unit_file"]
@@ -111,7 +112,7 @@ class Server:
     async def make(self) -> None:
         """As ``Flavour`` says."""
         if self._settings.restore is not None:
-            backuprun.take(self._layout, self.files.fresh)
+            await in_thread(backuprun.take, self._layout, self.files.fresh)
             return
         fresh = await self.files.begin()
         await run(
@@ -390,4 +391,4 @@ class Server:
             "transactions": await asyncio.to_thread(transactions, statements),
             "rows": await asyncio.to_thread(row_counts, statements),
         }
-        self.files.seal(into, summary)
+        await in_thread(self.files.seal, into, summary)

@@ -34,9 +34,10 @@ from hasite.guard.engines.mysqlcommon_flavour import Admitted, Files
 from hasite.guard.engines.mysqlcommon_gtids import difference, parse, size
 from hasite.guard.engines.mysqlcommon_history import history, reign, remote, with_newest
 from hasite.guard.engines.mysqlcommon_members import first_row, writer_of
-from hasite.guard.engines.mysqlcommon_programs import first_lines, in_thread, row_counts, run
+from hasite.guard.engines.mysqlcommon_programs import first_lines, row_counts, run
 from hasite.guard.engines.mysqlcommon_ring import RingDriver
 from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering, Session, SqlError
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Member, Settings
 
 __all__ = ["DENIED", "MySQL", "unit_file"]
@@ -359,7 +360,7 @@ class Server:
             "transactions": size([lacking]),
             "rows": rows,
         }
-        self.files.seal(into, summary)
+        await in_thread(self.files.seal, into, summary)
 
 
 async def _answers(session: Session, alive: Callable[[], bool]) -> None:

@@ -15,10 +15,10 @@ from hasite.guard.engines.mysqlcommon import PULSE, Lonely, Look, Source, fork, 
 from hasite.guard.engines.mysqlcommon_flavour import Flavour
 from hasite.guard.engines.mysqlcommon_history import history
 from hasite.guard.engines.mysqlcommon_links import cut
-from hasite.guard.engines.mysqlcommon_programs import in_thread
 from hasite.guard.engines.mysqlcommon_sql import NotAnswering, Session
 from hasite.guard.engines.mysqlcommon_tries import Tries
 from hasite.guard.engines.mysqlcommon_watch import Watch
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Database, Desired, Member, Settings
 
 _POLL = 0.02
@@ -138,7 +138,7 @@ class Driver:
         try:
             await self._up()
         except EngineError as error:
-            if upstream is None or not self._tries.are_over(error, self._copied):
+            if upstream is None or not self._tries.are_over(error, time.monotonic()):
                 raise
             await self._set_aside(0, f"the server does not start: {error}")
             await self._renew(upstream)
@@ -319,14 +319,15 @@ class Driver:
         told = {"engine": self._settings.engine, "member": self._settings.name, "logs": self._files.logs()}
         if not self._files.already(**told):
             into = self._files.save_into(epoch)
-            await asyncio.to_thread(self._files.keep, into)
-            self._files.seal(into, {**told, "reason": reason})
+            await in_thread(self._files.keep, into)
+            await in_thread(self._files.seal, into, {**told, "reason": reason})
 
     async def _renew(self, upstream: Member) -> None:
         """A fresh copy takes the place of what is here."""
         self._doing = f"copying from {upstream.name}"
         await self._flavour.copy(upstream)
         self._copied = time.monotonic()
+        self._tries.copied(self._copied)
         self._service.kill()
         await self._files.adopt()
         await self._up()

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from hasite.guard.engines.base import UNIT, EngineError, Layout
 from hasite.guard.engines.mysqlcommon import History, Lonely, Look, Place, Source
-from hasite.guard.engines.mysqlcommon_programs import in_thread, last_lines, run
+from hasite.guard.engines.mysqlcommon_programs import last_lines, run
 from hasite.guard.engines.mysqlcommon_sql import Connection, Session
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Member, Settings
 
 Admitted = Callable[[str], bool]
@@ -218,7 +219,7 @@ class Files:
         if self.data.exists():
             self.data.rename(self._old)
         self.fresh.rename(self.data)
-        _sync(self.data.parent)
+        await in_thread(_sync, self.data.parent)
         await in_thread(shutil.rmtree, self._old, True)
 
     def certificates(self) -> bool:

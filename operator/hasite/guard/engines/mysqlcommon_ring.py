@@ -14,6 +14,7 @@ from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.mysqlcommon import History, Lonely, Look, Source
 from hasite.guard.engines.mysqlcommon_driver import Driver
 from hasite.guard.engines.mysqlcommon_sql import NotAnswering
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Conflict, Database, Desired, Member, Position
 
 _POLL = 0.05
@@ -105,7 +106,7 @@ class RingDriver(Driver):
         """The first member makes the database, the others copy it."""
         begun = await self._obtain(replace(desired, role="primary" if desired.create else "standby"), upstream)
         if begun:
-            self._files.incarnate()
+            await in_thread(self._files.incarnate)
             self._copy_is_new = True
         return begun
 
@@ -118,7 +119,7 @@ class RingDriver(Driver):
                 await self._set_aside(0, str(error))
                 self._recovered = self._service.pids()[:1]
                 return
-            if upstream is None or not self._tries.are_over(error, self._copied):
+            if upstream is None or not self._tries.are_over(error, time.monotonic()):
                 raise
             await self._copy_afresh(upstream, f"the server does not start: {error}", None)
 
@@ -141,7 +142,7 @@ class RingDriver(Driver):
         """Before anything is received: when the disk was put back, others have writes of this server that it lacks. As
         another server it receives them like those of others, and gives none of their numbers out again."""
         if self._flavour.lost(await self._flavour.has(upstream), look.gtid):
-            self._files.incarnate()
+            await in_thread(self._files.incarnate)
             self._service.kill()
             raise EngineError(f"{upstream.name} has writes of this member's that it has lost: it starts as another")
 
@@ -233,8 +234,9 @@ class RingDriver(Driver):
         self._doing = f"copying from {upstream.name}"
         await self._flavour.copy(upstream)
         self._copied = time.monotonic()
+        self._tries.copied(self._copied)
         self._service.kill()
         await self._files.adopt()
-        self._files.incarnate()
+        await in_thread(self._files.incarnate)
         self._copy_is_new = True
         await self._up()

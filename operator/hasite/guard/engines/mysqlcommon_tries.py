@@ -1,6 +1,4 @@
-"""When a server that does not start gets a fresh copy of the data."""
-
-import time
+"""When a server that does not start gets a fresh copy of the data. ``now``: monotonic seconds."""
 
 from hasite.guard.engines.base import EngineError
 
@@ -9,29 +7,37 @@ _HOPELESS = 3
 _AGAIN = 60.0
 """Seconds between two attempts at a copy."""
 _SELDOM = 300.0
-"""Seconds after a copy, doubled with each, in which there is no other: most causes are not in the data."""
+"""Seconds after such a copy, doubled with each, in which there is no other: most causes are not in the data."""
+_RAREST = 86400.0
 
 
 class Tries:
-    """``failures``: starts since the last one that succeeded."""
+    """``failures``: starts since the last one that succeeded. Copies that were made for another reason don't count."""
 
     def __init__(self) -> None:
         self.failures = 0
-        self._began = float("-inf")
-        self._copies = 0
+        self._next = float("-inf")
+        self._pause = _SELDOM
+        self._called_for = False
 
     @property
     def is_last(self) -> bool:
         """Whether the data is to blame if this start fails as well."""
         return self.failures >= _HOPELESS - 1
 
-    def are_over(self, error: EngineError, copied: float) -> bool:
-        """Whether to begin a copy now. ``copied``: when there was one. Raises EngineError when it would be too soon."""
+    def are_over(self, error: EngineError, now: float) -> bool:
+        """Whether to begin a copy now. Raises EngineError when it would be too soon after the last."""
         if self.failures < _HOPELESS:
             return False
-        now = time.monotonic()
-        if now < max(self._began + _AGAIN, copied + _SELDOM * 2 ** min(self._copies, 8)):
+        if now < self._next:
             raise EngineError(f"a fresh copy did not help: {error}")
-        self._began = now
-        self._copies += 1
+        self._next = now + _AGAIN
+        self._called_for = True
         return True
+
+    def copied(self, now: float) -> None:
+        """There is a fresh copy."""
+        if self._called_for:
+            self._called_for = False
+            self._next = now + self._pause
+            self._pause = min(2 * self._pause, _RAREST)

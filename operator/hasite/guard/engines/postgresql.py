@@ -22,7 +22,8 @@ from hasite.guard.engines.postgresql_reign import Reign
 from hasite.guard.engines.postgresql_return import Return
 from hasite.guard.engines.postgresql_server import SEGMENT, Files, Server, Tools, number, record_end
 from hasite.guard.engines.postgresql_settings import Place, nobody, slot_name, unit_file
-from hasite.guard.engines.postgresql_sql import NotAnswering, in_thread, to_the_end
+from hasite.guard.engines.postgresql_sql import NotAnswering
+from hasite.guard.engines.threads import in_thread, to_the_end
 from hasite.guard.model import Database, Desired, Member, Position, Settings
 
 __all__ = ["PostgreSQL", "unit_file"]

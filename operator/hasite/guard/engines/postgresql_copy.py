@@ -9,7 +9,8 @@ from hasite.guard import backuprun
 from hasite.guard.engines import postgresql_settings as configuration
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_server import Server
-from hasite.guard.engines.postgresql_sql import NotAnswering, Session, in_thread
+from hasite.guard.engines.postgresql_sql import NotAnswering, Session
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Member
 
 _PREPARE = "SET statement_timeout = '60s'; SET default_transaction_isolation = 'read committed'"

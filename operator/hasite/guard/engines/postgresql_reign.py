@@ -8,7 +8,7 @@ from hasite.guard.engines import postgresql_settings as configuration
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_server import Server
 from hasite.guard.engines.postgresql_settings import slot_name
-from hasite.guard.engines.postgresql_sql import in_thread, to_the_end
+from hasite.guard.engines.threads import in_thread, to_the_end
 from hasite.guard.model import Desired, Settings
 
 _GUESTS = (

@@ -9,7 +9,8 @@ from hasite.guard.engines import postgresql_kin as kin
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_saved import Divergence, keep_unread, save
 from hasite.guard.engines.postgresql_server import Server, notation
-from hasite.guard.engines.postgresql_sql import NotAnswering, in_thread
+from hasite.guard.engines.postgresql_sql import NotAnswering
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Member
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TextIO
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.postgresql_kin import segment_suffix
 from hasite.guard.engines.postgresql_server import SEGMENT, Server, notation, sync_folder
-from hasite.guard.engines.postgresql_sql import Session, in_thread
+from hasite.guard.engines.postgresql_sql import Session
+from hasite.guard.engines.threads import in_thread
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor

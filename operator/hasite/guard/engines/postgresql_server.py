@@ -15,7 +15,8 @@ from hasite.guard.engines import postgresql_settings as configuration
 from hasite.guard.engines import postgresql_torn
 from hasite.guard.engines.base import EngineError, Layout, Service
 from hasite.guard.engines.postgresql_settings import Place
-from hasite.guard.engines.postgresql_sql import NotAnswering, Session, in_thread
+from hasite.guard.engines.postgresql_sql import NotAnswering, Session
+from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Settings
 
 CLEAN_STOP = 8.0

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,23 +140,6 @@ class Session:
             descriptor = os.dup(connection.fileno())
             with socket.socket(fileno=descriptor) as handle:
                 handle.shutdown(socket.SHUT_RDWR)
-
-
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Not cancelled half-way, but finished before the cancellation goes on: ``work`` ends soon, or with the server."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
-
-
-async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """For what waits for the disk. When it is cancelled, ``work`` has ended all the same."""
-    return await to_the_end(asyncio.to_thread(work, *arguments))
 
 
 def _words(error: Exception) -> str:
