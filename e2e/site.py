@@ -168,6 +168,24 @@ class Stage:
         self._deployed.pop(name, None)
         self.world.operators[name].kill()
 
+    @contextlib.asynccontextmanager
+    async def another_operator(self, name: str, **environ: str) -> AsyncIterator[None]:
+        """Beside the one that every scenario finds and leaves."""
+        await self.start_operator(name, **environ)
+        try:
+            yield
+        finally:
+            self.kill_operator(name)
+
+    @contextlib.asynccontextmanager
+    async def without_operator(self) -> AsyncIterator[None]:
+        """The one that every scenario finds is killed, and is there again afterwards."""
+        self.kill_operator("operator")
+        try:
+            yield
+        finally:
+            await self.start_operator("operator")
+
     def crash_operators(self) -> None:
         """By SIGKILL, all of them; they are started again."""
         for name in self._deployed:

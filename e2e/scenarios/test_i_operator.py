@@ -89,17 +89,14 @@ async def test_a_location_that_flaps_is_held_down_longer_each_time(shop: Stage) 
 
 async def test_a_standby_takes_over_from_a_killed_leader_and_fails_over(shop: Stage) -> None:
     (kept,) = await shop.addresses(SHOP, "amsterdam")
-    await shop.start_operator("standby")
-    await eventually(lambda: shop.is_warm("standby"), 20, "the standby is warm")
-    async with shop.visitors(DOMAIN):
-        shop.kill_operator("operator")
-        await shop.world.drop("new-york", "cut")
-        _, took = await eventually(lambda: shop.watcher.holds(DOMAIN, kept), 30, "the address is gone", 0.05)
-        figures.record("leader killed and datacentre lost at once, lease 5 s: address gone from DNS", took, 20)
-        await shop.world.restore("new-york")
-        await shop.until_ready(SHOP, 340)
-    await shop.start_operator("operator")
-    shop.kill_operator("standby")
+    async with shop.another_operator("standby"):
+        await eventually(lambda: shop.is_warm("standby"), 20, "the standby is warm")
+        async with shop.visitors(DOMAIN), shop.without_operator():
+            await shop.world.drop("new-york", "cut")
+            _, took = await eventually(lambda: shop.watcher.holds(DOMAIN, kept), 30, "the address is gone", 0.05)
+            figures.record("leader killed and datacentre lost at once, lease 5 s: address gone from DNS", took, 20)
+            await shop.world.restore("new-york")
+            await shop.until_ready(SHOP, 340)
 
 
 async def test_a_second_leader_started_by_mistake_does_no_harm(shop: Stage) -> None:
@@ -116,9 +113,8 @@ async def test_a_second_leader_started_by_mistake_does_no_harm(shop: Stage) -> N
     for each in (namespace, binding):
         await shop.world.kubectl("apply", "-f", "-", stdin=json.dumps(each))
     shop.namespaces += 1
-    await shop.start_operator("mistake", HASITE_NAMESPACE="mistake")
-    await eventually(lambda: shop.leads("mistake"), 20, "it leads, in its own namespace")
-    try:
+    async with shop.another_operator("mistake", HASITE_NAMESPACE="mistake"):
+        await eventually(lambda: shop.leads("mistake"), 20, "it leads, in its own namespace")
         async with shop.visitors(DOMAIN):
             await shop.patch(SHOP, {"app": {"replicasPerLocation": 3}})
             await shop.until_ready(SHOP)
@@ -126,8 +122,6 @@ async def test_a_second_leader_started_by_mistake_does_no_harm(shop: Stage) -> N
             await shop.patch(SHOP, {"app": {"replicasPerLocation": 2}})
             await shop.until_ready(SHOP)
             await eventually(lambda: _apps(shop, 4), 60, "4 apps are left")
-    finally:
-        shop.kill_operator("mistake")
     await shop.until_ready(SHOP)
 
 

@@ -74,20 +74,18 @@ def assassin(stage: Stage) -> Assassin:
 async def under_watch(stage: Stage, assassin: Assassin) -> AsyncIterator[None]:
     """An operator whose every way passes by the assassin."""
     way = KubernetesWay(stage.world)
-    stage.kill_operator("operator")
-    kubeconfig = await way.start(stage.world.directory / "operator.kubeconfig")
-    way.hook = assassin.to_kubernetes
-    stage.world.cloud.on_request = assassin.to_cloud
-    await stage.start_operator("watched", KUBECONFIG=str(kubeconfig), HASITE_LEASE_DURATION="3")
-    try:
-        await eventually(lambda: stage.leads("watched"), 60, "it leads")
-        yield
-    finally:
-        assassin.armed = False
-        stage.world.cloud.on_request = None
-        stage.kill_operator("watched")
-        await way.close()
-        await stage.start_operator("operator")
+    async with stage.without_operator():
+        kubeconfig = str(await way.start(stage.world.directory / "operator.kubeconfig"))
+        try:
+            way.hook = assassin.to_kubernetes
+            stage.world.cloud.on_request = assassin.to_cloud
+            async with stage.another_operator("watched", KUBECONFIG=kubeconfig, HASITE_LEASE_DURATION="3"):
+                await eventually(lambda: stage.leads("watched"), 60, "it leads")
+                yield
+        finally:
+            assassin.armed = False
+            stage.world.cloud.on_request = None
+            await way.close()
 
 
 async def picture(stage: Stage) -> object:
