@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from e2e.world.machines import cgroups
 
@@ -26,6 +27,8 @@ async def slow_disk(group: str, delay: float, units: Sequence[str]) -> AsyncIter
         *(f"--attach={pid}" for pid in pids), start_new_session=True,
     )  # fmt: skip
     try:
+        while not await asyncio.to_thread(_traced, pids) and process.returncode is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         yield
         if process.returncode is not None:
             raise RuntimeError(f"strace ended with status {process.returncode}")
@@ -33,6 +36,16 @@ async def slow_disk(group: str, delay: float, units: Sequence[str]) -> AsyncIter
         if process.returncode is None:
             process.send_signal(signal.SIGINT)  # it lets go of them, and they go on
             await process.wait()
+
+
+def _traced(pids: Sequence[int]) -> bool:
+    """Whether somebody traces every thread of these processes."""
+    threads = [path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    for path in threads:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if "TracerPid:\t0\n" in path.read_text():
+                return False
+    return True
 
 
 @contextlib.asynccontextmanager
