@@ -11,7 +11,10 @@ from hasite.guard import backuprun
 from hasite.guard.backup import Backup, Restore, Target
 from hasite.guard.backupfiles import backup_folder, backup_job, credentials_file
 from hasite.guard.backupjob import Result, Where
+from hasite.guard.engines import mariadb_restored
 from hasite.guard.engines.base import EngineError
+from hasite.guard.engines.mysqlcommon_sql import Session
+from hasite.guard.model import Database
 
 from tests.databases import backup_lab
 from tests.databases.mysql_lab import Lab, Node, available, primary, standby
@@ -116,6 +119,27 @@ async def test_a_standbys_backup_begins_a_new_database_that_others_can_follow(la
     await gamma.ask("INSERT INTO shop.t VALUES (5)")
     await has(beta, 5)
     assert await beta.values("SELECT x FROM shop.t ORDER BY x") == [1, 2, 4, 5]
+
+
+async def test_what_was_restored_is_not_seen_before_the_other_databases_reigns_are_taken_out(
+    lab: Lab, folder: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, _, gamma = await begin(lab)
+    await backup(lab, alpha, folder)
+    seen: list[Database] = []
+    forget = mariadb_restored.forget
+
+    async def watched(data: Path, hand: Session) -> None:
+        seen.append(await gamma.driver.observe())
+        await forget(data, hand)
+        seen.append(await gamma.driver.observe())
+
+    monkeypatch.setattr(mariadb_restored, "forget", watched)
+    await restore(lab, gamma, Restore(folder, "orders"))
+    before, after, *_ = seen
+    assert (before.state, before.position) == ("starting", None)
+    assert after.position is not None
+    assert after.position.epoch == 0
 
 
 async def test_a_bucket_keeps_backups_and_gives_them_back(lab: Lab, bucket: backup_lab.Bucket) -> None:

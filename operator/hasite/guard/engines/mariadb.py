@@ -212,6 +212,10 @@ class Server:
 
     # looking
 
+    def foreign(self) -> bool:
+        """As ``Flavour`` says."""
+        return mariadb_restored.is_raw(self.files.data)
+
     def look(self, connection: Connection) -> Look:
         """As ``Flavour`` says."""
         now = with_newest(connection, VARIABLES)

@@ -6,11 +6,15 @@ from hasite.guard.backup_mariadb import RESTORED
 from hasite.guard.engines.mysqlcommon_sql import Session
 
 
+def is_raw(data: Path) -> bool:
+    """Whether ``forget`` is still to do its work."""
+    return (data / RESTORED).exists()
+
+
 async def forget(data: Path, hand: Session) -> None:
     """After the first start: the log and the reigns of the other database are taken out; the first promotion makes
     the table of reigns anew. Nothing of this is in the new log."""
-    mark = data / RESTORED
-    if mark.exists():
+    if is_raw(data):
         await hand.do(
             "SET SESSION sql_log_bin=0",
             "DROP DATABASE IF EXISTS hasite",
@@ -19,4 +23,4 @@ async def forget(data: Path, hand: Session) -> None:
             "SET SESSION sql_log_bin=1",
             timeout=60.0,
         )
-        mark.unlink()
+        (data / RESTORED).unlink()

@@ -191,6 +191,10 @@ class Server:
 
     # looking
 
+    def foreign(self) -> bool:
+        """As ``Flavour`` says. Nothing is restored."""
+        return False
+
     def look(self, connection: Connection) -> Look:
         """As ``Flavour`` says."""
         now = with_newest(connection, _VARIABLES)

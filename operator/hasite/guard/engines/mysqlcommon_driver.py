@@ -88,6 +88,8 @@ class Driver:
         if pids != self._watched:
             self._eye.close()  # it was with another process
             self._watched = pids
+        if self._flavour.foreign():
+            return Database("starting", detail=self._doing)
         try:
             look = await self._eye.run(self._flavour.look, 1.2)
         except EngineError as error:

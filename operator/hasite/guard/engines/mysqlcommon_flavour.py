@@ -76,6 +76,10 @@ class Flavour(Protocol):
         """After each start: what had been received before, and what a fresh copy needs."""
         ...
 
+    def foreign(self) -> bool:
+        """Whether the data still speak of another database's reigns: they were restored, and not started yet."""
+        ...
+
     def look(self, connection: Connection) -> Look:
         """In a thread."""
         ...
