@@ -16,6 +16,15 @@ _CONDITIONS = (
 )
 _JOURNAL = ("journalctl", "--unit=hasite-guard", "--unit=hasite-fuse", "--output=short-precise", "--no-pager")
 
+_SERVER = (
+    "sh",
+    "-c",
+    'mariadb -e \'SHOW FULL PROCESSLIST; SHOW GLOBAL STATUS LIKE "Rpl_semi%"; SHOW GLOBAL VARIABLES LIKE "rpl_semi%"; '
+    "SHOW SLAVE STATUS; SELECT * FROM information_schema.INNODB_TRX' || "
+    'su postgres -c \'psql -xc "SELECT * FROM pg_stat_activity" -c "SELECT * FROM pg_stat_replication"\'',
+)
+"""What a database server is doing."""
+
 _last_words: dict[str, str] = {}
 
 
@@ -51,19 +60,20 @@ def evidence(stage: Stage) -> list[tuple[str, str]]:
 
 
 def _guards(stage: Stage, members: Sequence[Droplet]) -> list[tuple[str, str]]:
-    said = {name: _last(words) for name, words in list(_last_words.items())[-4:]}
+    said = [(f"guard of {name}", _last(words)) for name, words in list(_last_words.items())[-4:]]
     for member in members:
         with contextlib.suppress(RuntimeError, KeyError):
-            said[member.name] = _output(stage.world.machines.command(member.id, _JOURNAL))
-    return [(f"guard of {name}", words) for name, words in said.items()]
+            said.append((f"guard of {member.name}", _output(stage.world.machines.command(member.id, _JOURNAL))))
+            said.append((f"server of {member.name}", _output(stage.world.machines.command(member.id, _SERVER), 150)))
+    return said
 
 
-def _output(command: Sequence[str]) -> str:
+def _output(command: Sequence[str], lines: int = LINES) -> str:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         run = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
-        return _last(run.stdout + run.stderr)
+        return _last(run.stdout + run.stderr, lines)
     return "could not be had"
 
 
-def _last(text: str) -> str:
-    return "\n".join(text.splitlines()[-LINES:])
+def _last(text: str, lines: int = LINES) -> str:
+    return "\n".join(text.splitlines()[-lines:])
