@@ -177,6 +177,8 @@ class Lab:
     parameters: dict[str, str] = field(default_factory=dict)
     small: Mapping[str, str] = field(default_factory=lambda: SMALL)
     topology: Literal["PrimaryReplica", "PrimaryPrimary"] = "PrimaryReplica"
+    behind: dict[str, str] = field(default_factory=dict)
+    """Where the server of a member listens in truth; at its address there is something else."""
 
     def __post_init__(self) -> None:
         self.root.chmod(0o755)
@@ -218,7 +220,7 @@ class Lab:
             place = Place(
                 configuration=base / "etc/server.cnf",
                 sockets=base / "run",
-                listen=member.address,
+                listen=self.behind.get(member.name, member.address),
                 port=self._port,
                 copy_port=self._port + 1,
                 extra=extra,

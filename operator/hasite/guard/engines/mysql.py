@@ -260,7 +260,6 @@ class Server:
             "CREATE DATABASE IF NOT EXISTS hasite",
             EPOCH_TABLE,
             PULSE_TABLE,
-            "INSERT INTO hasite.pulse VALUES (1, 0)",
             f"CREATE USER IF NOT EXISTS {REPLICATION_USER}@'%' REQUIRE X509",
             f"GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO {REPLICATION_USER}@'%'",
             f"GRANT SELECT ON hasite.* TO {REPLICATION_USER}@'%'",

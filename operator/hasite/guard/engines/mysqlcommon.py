@@ -33,8 +33,20 @@ EPOCH_TABLE = (
 )
 
 PULSE_TABLE = "CREATE TABLE hasite.pulse (id TINYINT PRIMARY KEY, beats BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB"
-PULSE = "UPDATE hasite.pulse SET beats = beats + 1 WHERE @@global.read_only = 0"
-"""A transaction on a primary; nothing at all on a standby."""
+WAITING = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for semi-sync ACK%'"
+"""Commits that wait for a follower's answer."""
+
+PULSES = 100
+"""Rows of that table. One that waits for its answer keeps its row locked, and must not hold up the next."""
+
+
+def pulse(number: int) -> str:
+    """A transaction on a primary; nothing at all on a standby."""
+    return (
+        f"INSERT INTO hasite.pulse SELECT {number % PULSES + 1}, 1 FROM DUAL WHERE @@global.read_only = 0"  # noqa: S608
+        " ON DUPLICATE KEY UPDATE beats = beats + 1"
+    )
+
 
 OPERATOR_RIGHTS = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES,"

@@ -6,16 +6,17 @@ what the upstream's lacks is saved before it is replaced.
 """
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from dataclasses import replace
 
 from hasite.guard.engines.base import EngineError, Layout, Service
-from hasite.guard.engines.mysqlcommon import PULSE, Lonely, Look, Source, fork, quoted, server_ids
+from hasite.guard.engines.mysqlcommon import WAITING, Lonely, Look, Source, fork, pulse, quoted, server_ids
 from hasite.guard.engines.mysqlcommon_flavour import Flavour
 from hasite.guard.engines.mysqlcommon_history import history
 from hasite.guard.engines.mysqlcommon_links import cut
-from hasite.guard.engines.mysqlcommon_sql import NotAnswering, Session
+from hasite.guard.engines.mysqlcommon_sql import Connection, NotAnswering, Session, SqlError
 from hasite.guard.engines.mysqlcommon_tries import Tries
 from hasite.guard.engines.mysqlcommon_watch import Watch
 from hasite.guard.engines.threads import in_thread
@@ -26,7 +27,11 @@ _START = 60.0
 _DRAIN = 600.0
 _CLEAN = 5.0
 _ENDING = 1.0
+log = logging.getLogger("hasite.driver")
+
 _COPY_AGAIN = 60.0
+_ANSWERED = 3.0
+"""Seconds in which a follower that was sent everything answers."""
 
 
 class Driver:
@@ -39,6 +44,7 @@ class Driver:
         self._eye = Session({**parameters, "read_timeout": 1.0, "write_timeout": 1.0})
         self._hand = Session(parameters, stuck=service.kill)
         self._pulse = Session(parameters)
+        self._beats = 0
         self._beating: asyncio.Task[None] | None = None
         self._seen: Database | None = None
         self._watched: tuple[int, ...] = ()
@@ -105,8 +111,23 @@ class Driver:
     async def _beat(self) -> None:
         """A follower that lost its connection after it received a transaction never answers for that one alone, once it
         is back, but for the next: so there is a next, and who waits for the one before is released."""
+        self._beats += 1
         with suppress(EngineError):
-            await self._pulse.do(PULSE, timeout=3.0)
+            try:
+                await self._pulse.do(pulse(self._beats), timeout=_ANSWERED)
+            except NotAnswering:
+                await self._pulse.run(self._release, 5.0)
+
+    def _release(self, connection: Connection) -> None:
+        """In a thread. Two groups of transactions that lost their answers stop the log, so that no pulse gets into it.
+        Who waits for the first is cut off, then: not told of a success, and committed all the same."""
+        look = self._flavour.look(connection)
+        if look.waiting < _ANSWERED or not look.caught_up:
+            return
+        for row in connection.rows(f"{WAITING} AND TIME >= {_ANSWERED:.0f}"):
+            log.warning("connection %s waits for an answer that was lost: it is cut off", row["ID"])
+            with suppress(SqlError):
+                connection.rows(f"KILL {row['ID']}")
 
     def _described(self, look: Look) -> Database:
         recovered = self._recovered == self._service.pids()[:1]
