@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from hasite.guard.engines import postgresql_copy, postgresql_saved
 from hasite.guard.engines.base import EngineError
-from hasite.guard.engines.postgresql_copy import Copies
+from hasite.guard.engines.copies import Copies
 from hasite.guard.model import Desired
 
 from tests.databases.postgresql_lab import Node, missing, sync, until

@@ -131,15 +131,12 @@ def on_answer(turn: Turn, answer: Answer) -> None:
     learn(turn, answer.vote)
     if campaign is None or answer.epoch != campaign.epoch or answer.trial != campaign.trial:
         return
+    campaign = replace(campaign, answers={**campaign.answers, answer.sender: answer})
     if not answer.granted and campaign.trial:
-        said = {**campaign.answers, answer.sender: answer}
-        give_up(
-            turn, refused(turn.guard, replace(campaign, answers=said), turn.now), turn.guard.settings.timing.renew / 2
-        )
+        give_up(turn, refused(turn.guard, campaign, turn.now), turn.guard.settings.timing.renew / 2)
         return
-    answers = {**campaign.answers, answer.sender: answer}
     vouched = max(campaign.vouched, turn.now - answer.quiet) if answer.granted else campaign.vouched
-    turn.put(campaign=replace(campaign, answers=answers, vouched=vouched))
+    turn.put(campaign=replace(campaign, vouched=vouched))
 
 
 def give_up(turn: Turn, reason: str, delay: float) -> None:

@@ -29,7 +29,7 @@ _CLEAN = 5.0
 _ENDING = 1.0
 log = logging.getLogger("hasite.driver")
 
-_COPY_AGAIN = 60.0
+COPY_AGAIN = 60.0
 _ANSWERED = 3.0
 """Seconds in which a follower that was sent everything answers."""
 
@@ -328,7 +328,7 @@ class Driver:
         if after is None and not damage:
             return
         reason = stray or damage or f"{upstream.name} does not have them"
-        if time.monotonic() - self._copied < _COPY_AGAIN:
+        if time.monotonic() - self._copied < COPY_AGAIN:
             raise EngineError(f"a fresh copy did not help: {reason}")
         self._doing = f"saving what {upstream.name} does not have"
         if after is None:

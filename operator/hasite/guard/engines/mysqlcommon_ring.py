@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from hasite.guard.engines.base import EngineError
 from hasite.guard.engines.mysqlcommon import History, Lonely, Look, Source
-from hasite.guard.engines.mysqlcommon_driver import Driver
+from hasite.guard.engines.mysqlcommon_driver import COPY_AGAIN, Driver
 from hasite.guard.engines.mysqlcommon_sql import NotAnswering
 from hasite.guard.engines.threads import in_thread
 from hasite.guard.model import Conflict, Database, Desired, Member, Position
@@ -23,7 +23,6 @@ _SURE = 1.0
 """Seconds for which applying has to go on before a conflict is over."""
 _PASSING = frozenset({0, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2003, 2006, 2013})
 """Errors that are no conflict: the server tries again by itself, or was stopped."""
-_COPY_AGAIN = 60.0
 _HANDED_ON = 10.0
 """Seconds that the others are given to receive what this member alone has, before it is saved and given up."""
 
@@ -218,7 +217,7 @@ class RingDriver(Driver):
 
     async def _copy_afresh(self, upstream: Member, reason: str, look: Look | None) -> None:
         """``look`` None: the server does not run, so that its logs are all that can be saved."""
-        if time.monotonic() - self._copied < _COPY_AGAIN:
+        if time.monotonic() - self._copied < COPY_AGAIN:
             raise EngineError(f"a fresh copy did not help: {reason}")
         self._doing = f"saving what {upstream.name} does not have"
         theirs = await self._flavour.has(upstream)

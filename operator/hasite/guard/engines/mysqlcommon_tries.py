@@ -1,14 +1,12 @@
 """When a server that does not start gets a fresh copy of the data. ``now``: monotonic seconds."""
 
 from hasite.guard.engines.base import EngineError
+from hasite.guard.engines.copies import Copies
 
 _HOPELESS = 3
 """Starts that fail before the data is blamed; the last of them is without the user's settings."""
 _AGAIN = 60.0
 """Seconds between two attempts at a copy."""
-_SELDOM = 300.0
-"""Seconds after such a copy, doubled with each, in which there is no other: most causes are not in the data."""
-_RAREST = 86400.0
 
 
 class Tries:
@@ -16,8 +14,8 @@ class Tries:
 
     def __init__(self) -> None:
         self.failures = 0
+        self._copies = Copies()
         self._next = float("-inf")
-        self._pause = _SELDOM
         self._called_for = False
 
     @property
@@ -29,7 +27,7 @@ class Tries:
         """Whether to begin a copy now. Raises EngineError when it would be too soon after the last."""
         if self.failures < _HOPELESS:
             return False
-        if now < self._next:
+        if now < self._next or not self._copies.due(now):
             raise EngineError(f"a fresh copy did not help: {error}")
         self._next = now + _AGAIN
         self._called_for = True
@@ -39,5 +37,4 @@ class Tries:
         """There is a fresh copy."""
         if self._called_for:
             self._called_for = False
-            self._next = now + self._pause
-            self._pause = min(2 * self._pause, _RAREST)
+            self._copies.made(now)

@@ -18,6 +18,7 @@ from hasite.guard.engines import postgresql_copy as copy
 from hasite.guard.engines import postgresql_kin as kin
 from hasite.guard.engines import postgresql_look as looks
 from hasite.guard.engines.base import EngineError, Layout, Service
+from hasite.guard.engines.copies import Copies
 from hasite.guard.engines.postgresql_reign import Reign
 from hasite.guard.engines.postgresql_return import Return
 from hasite.guard.engines.postgresql_server import SEGMENT, Files, Server, Tools, number, record_end
@@ -37,7 +38,7 @@ FROZEN: Mapping[str, str] = {
 
 DEATHS = 3
 """Times that a standby may fail to start in a row (the last time without the user's settings), or end by itself without
-having been ``STABLE`` seconds in between; then its data seem damaged, and are copied afresh (``copy.Copies``)."""
+having been ``STABLE`` seconds in between; then its data seem damaged, and are copied afresh (``copies.Copies``)."""
 STABLE = 60.0
 
 PATIENCE = 3.0
@@ -72,7 +73,7 @@ class PostgreSQL:
         self._bare = ""
         self._failed = 0
         self._precious = False
-        self._copies = copy.Copies()
+        self._copies = Copies()
 
     async def open(self) -> None:
         """Notes which member a server that already runs is set to receive from."""
@@ -306,7 +307,7 @@ class PostgreSQL:
             return time.monotonic() - self._since < PATIENCE
         if time.monotonic() - self._since > STABLE:
             self._deaths = 0
-            self._copies = copy.Copies()
+            self._copies = Copies()
         if not self._slot:
             await self._take_slot(upstream)
         await self._reign.end()

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from math import inf
 from pathlib import Path
 
 from hasite.guard import backuprun
@@ -53,22 +52,6 @@ def connection(server: Server, member: Member) -> dict[str, str]:
 def session(server: Server, member: Member) -> Session:
     """For asking ``member``'s server."""
     return Session({**connection(server, member), "dbname": "postgres"}, _PREPARE)
-
-
-class Copies:
-    """When data that seem to be damaged may be copied: when that does not help, ever more rarely."""
-
-    def __init__(self) -> None:
-        self._pause, self._next = 300.0, -inf
-
-    def due(self, now: float) -> bool:
-        """Whether one may be made."""
-        return now >= self._next
-
-    def made(self, now: float) -> None:
-        """One was."""
-        self._next = now + self._pause
-        self._pause = min(2 * self._pause, 86400.0)
 
 
 async def make(server: Server) -> None:
